@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+# The first Python that runs, is 3.11 to 3.13 and can make a venv; PYTHON=... overrules.
+USABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed ## Install Dear and its locked dependencies into .venv
+
+.venv/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(USABLE)' || { echo "Dear needs Python 3.11, 3.12 or 3.13 with venv (Debian: apt install python3-venv). Another one: make install PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## Start everything, replay a year of a real shop, print the report
+	$(BIN)/dear demo
+
+test: install ## Run every test that needs only Python
+	$(BIN)/python -m pytest tests
+
+test-unit: install ## Run the tests that start nothing
+	$(BIN)/python -m pytest tests/unit
+
+test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
+	$(BIN)/python -m stack.apache_kafka --check
+	DEAR_TEST_BROKER=kafka $(BIN)/python -m pytest tests/stream tests/e2e
+
+bench: install ## Measure the stream loop against its peers
+	$(BIN)/python -m benchmarks.stream
+
+check: install ## Lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+lock: install ## Resolve the dependencies again and write both lock files
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build -c requirements.lock pyproject.toml -o requirements-runtime.lock
+
+clean: ## Remove what was built and what was run
+	rm -rf .venv var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help install demo test test-unit test-kafka bench check format lock clean

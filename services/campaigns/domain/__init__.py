@@ -1,0 +1,1 @@
+"""What campaigns decides, without reading a clock, a database or a topic."""

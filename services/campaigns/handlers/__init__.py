@@ -1,0 +1,1 @@
+"""What campaigns does with what it hears."""

@@ -1,0 +1,153 @@
+"""The points ledger: one entry per cause, added and never changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from itertools import islice
+from typing import Any, ClassVar
+
+from mongoengine import DateTimeField, Document, IntField, StringField
+from pymongo.errors import CursorNotFound
+
+from services.campaigns.domain.loyalty import LedgerEntry
+from shared.mongo import insert_new
+
+FEW_PROFILES = 20
+ONE_PASS_SHARE = 7
+"""Reading entries through the index costs about this many times what passing over them in order does (docs/campaigns.md)."""
+
+
+class LedgerDocument(Document):
+    """One entry. `_id` derives from the event that caused it, which is what makes a second one impossible."""
+
+    meta: ClassVar = {"collection": "ledger", "db_alias": "campaigns", "auto_create_index": False}
+
+    id = StringField(primary_key=True)
+    profile_id = StringField(required=True)
+    kind = StringField(required=True)
+    points = IntField(required=True)
+    amount_minor = IntField(required=True)
+    program = StringField(required=True)
+    program_version = IntField(required=True)
+    cause_source = StringField(required=True)
+    cause_id = StringField(required=True)
+    occurred_at = DateTimeField(required=True)
+    posted_at = DateTimeField(required=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """The whole ledger in figures. Liability is what customers hold, debt what refunds left owing; their difference is the sum."""
+
+    entries: int
+    ledger_sum: int
+    by_kind: Mapping[str, int]
+    liability_points: int
+    debt_points: int
+
+
+def _entries() -> Any:
+    return LedgerDocument._get_collection()
+
+
+def ensure_indexes() -> None:
+    """A balance is read by profile."""
+    _entries().create_index("profile_id")
+
+
+def insert(entries: Sequence[LedgerEntry], posted_at: datetime) -> set[str]:
+    """Add the entries; returns the ids of those that were there before."""
+    return {entries[position].id for position in insert_new(_entries(), [_document(entry, posted_at) for entry in entries])}
+
+
+def _document(entry: LedgerEntry, posted_at: datetime) -> dict[str, Any]:
+    return {
+        "_id": entry.id,
+        "profile_id": entry.profile_id,
+        "kind": entry.kind,
+        "points": entry.points,
+        "amount_minor": entry.amount_minor,
+        "program": entry.program,
+        "program_version": entry.program_version,
+        "cause_source": entry.cause_source,
+        "cause_id": entry.cause_id,
+        "occurred_at": entry.occurred_at,
+        "posted_at": posted_at,
+    }
+
+
+def _entry(document: Mapping[str, Any]) -> LedgerEntry:
+    names = (field.name for field in fields(LedgerEntry))
+    return LedgerEntry(**{name: document["_id" if name == "id" else name] for name in names})
+
+
+def balances(profiles: Collection[str], known_profiles: int) -> dict[str, int]:
+    """The balance of each profile that has entries. `known_profiles` tells which way of reading is cheaper."""
+    grouped = {"$group": {"_id": "$profile_id", "points": {"$sum": "$points"}}}
+    if len(profiles) > FEW_PROFILES and len(profiles) * ONE_PASS_SHARE > known_profiles:
+        wanted = frozenset(profiles)
+        return {row["_id"]: row["points"] for row in _entries().aggregate([grouped]) if row["_id"] in wanted}
+    match = {"$match": {"profile_id": {"$in": list(profiles)}}}
+    return {row["_id"]: row["points"] for row in _entries().aggregate([match, grouped])}
+
+
+def summary(owners: Mapping[str, str]) -> LedgerSummary:
+    """One pass over the ledger. `owners` names the customer of each profile whose customer has another id."""
+    by_profile_and_kind = {"_id": {"profile": "$profile_id", "kind": "$kind"}, "points": {"$sum": "$points"}, "entries": {"$sum": 1}}
+    entries, by_kind, by_customer = 0, defaultdict[str, int](int), defaultdict[str, int](int)
+    for row in _entries().aggregate([{"$group": by_profile_and_kind}]):
+        profile, kind = row["_id"]["profile"], row["_id"]["kind"]
+        entries += row["entries"]
+        by_kind[kind] += row["points"]
+        by_customer[owners.get(profile, profile)] += row["points"]
+    held = sum(points for points in by_customer.values() if points > 0)
+    owing = -sum(points for points in by_customer.values() if points < 0)
+    return LedgerSummary(entries, sum(by_kind.values()), dict(by_kind), held, owing)
+
+
+def of_profiles(profiles: Collection[str]) -> list[LedgerEntry]:
+    """All entries of some profiles, in no order."""
+    return [_entry(document) for document in _entries().find({"profile_id": {"$in": list(profiles)}})]
+
+
+def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[str, Any]]:
+    """Entries of some profiles, newest first, beginning after the entry named."""
+    wanted: dict[str, Any] = {"profile_id": {"$in": list(profiles)}}
+    if after is not None:
+        last = _entries().find_one({"_id": after}, {"occurred_at": 1})
+        if last is None:
+            return []
+        older = [{"occurred_at": {"$lt": last["occurred_at"]}}, {"occurred_at": last["occurred_at"], "_id": {"$lt": after}}]
+        wanted["$or"] = older
+    found: Iterable[dict[str, Any]] = _entries().find(wanted).sort([("occurred_at", -1), ("_id", -1)]).limit(limit)
+    return [{"id": entry.pop("_id"), **entry} for entry in found]
+
+
+def sum_of(profile: str) -> tuple[int, int]:
+    """Points and number of a profile's entries, added up by the database."""
+    total = {"$group": {"_id": None, "points": {"$sum": "$points"}, "entries": {"$sum": 1}}}
+    for row in _entries().aggregate([{"$match": {"profile_id": profile}}, total]):
+        return row["points"], row["entries"]
+    return 0, 0
+
+
+class Walk:
+    """Reads the whole ledger again and again, some entries at a time."""
+
+    def __init__(self) -> None:
+        self._cursor: Any = None
+
+    def next(self, count: int) -> list[LedgerEntry]:
+        """The next entries in the order they lie in; nothing at the end of a round."""
+        if self._cursor is None:
+            self._cursor = _entries().find().batch_size(count)
+        try:
+            found = [_entry(document) for document in islice(self._cursor, count)]
+        except CursorNotFound:
+            found = []
+        if not found:
+            self._cursor = None
+        return found

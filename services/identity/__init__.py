@@ -1,0 +1,1 @@
+"""Who is this, may we contact them, and what happened."""

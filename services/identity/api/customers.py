@@ -1,0 +1,165 @@
+"""Who a customer is, what happened, and what is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BaseModel, Field
+
+from services.identity.api.edge import Edge
+from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
+from services.identity.domain.references import normalise, spellings
+from services.identity.store import customers, references, timeline
+from shared.clock import Clock
+from shared.contracts.customers import ConsentChanged, ConsentStatement
+from shared.contracts.envelope import Name, Reference, envelope
+from shared.mongo import in_store
+from shared.problems import Problem
+
+API_SOURCE = "dear/identity/api"
+EFFECT_SECONDS = 2.0
+_POLL_SECONDS = 0.02
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class ConsentRequest(BaseModel):
+    """Consents of one person, as a form or a call centre states them."""
+
+    reference: Reference
+    consents: Annotated[list[ConsentStatement], Field(min_length=1, max_length=12)]
+    at: AwareDatetime | None = None
+    source: Name = API_SOURCE
+
+
+def create_router(edge: Edge, clock: Clock) -> APIRouter:
+    """Customers and consents."""
+    router = APIRouter(prefix="/customers", tags=["customers"])
+
+    @router.get("/lookup")
+    async def lookup(reference: str) -> dict[str, Any]:
+        """The customer that a reference means."""
+        state = await in_store(_by_reference, reference)
+        if state is None:
+            raise Problem(404, "No such customer", "No customer has this reference.")
+        return _view(state)
+
+    @router.get("")
+    async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
+        """Customers in the order of their ids; `search` finds those with a reference, its type left out or not."""
+        if search is not None:
+            return {"customers": [_view(state) for state in await in_store(_search, search)], "next": None}
+        found = await in_store(customers.page_after, after, limit)
+        return {"customers": [_view(state) for state in found], "next": found[-1].customer_id if len(found) == limit else None}
+
+    @router.post("/consents")
+    async def change_consents(asked: ConsentRequest, request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+        """State consents. 200 with the customer once they are in force; 202 where that takes longer than two seconds."""
+        edge.authorize(request)
+        return await _change_consents(asked, idempotency_key or uuid.uuid4().hex, asked.at or clock.now(), edge)
+
+    @router.get("/{customer_id}")
+    async def one(customer_id: str) -> dict[str, Any]:
+        """One customer, by its id or the id of one of its profiles."""
+        return _view(await in_store(_by_id, customer_id))
+
+    @router.get("/{customer_id}/events")
+    async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
+        """What happened, newest first."""
+        return await in_store(_history, customer_id, after, limit)
+
+    @router.get("/{customer_id}/consents")
+    async def statements(customer_id: str, limit: Limit = 100) -> dict[str, Any]:
+        """Every statement on consent, newest first."""
+        return {"statements": await in_store(_statements, customer_id, limit)}
+
+    return router
+
+
+def _view(state: CustomerState) -> dict[str, Any]:
+    return as_published(state).model_dump(mode="json")
+
+
+def _by_reference(reference: str) -> CustomerState | None:
+    normalised = normalise(reference)
+    if normalised is None:
+        raise Problem(
+            422, "Not a reference", "reference: a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
+        )
+    return next(iter(_of_references((normalised,))), None)
+
+
+def _search(text: str) -> list[CustomerState]:
+    return _of_references(spellings(text))
+
+
+def _of_references(asked: tuple[str, ...]) -> list[CustomerState]:
+    profiles = set(references.profiles_of(asked).values())
+    homes = set(references.customers_of(profiles).values())
+    return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
+
+
+def _by_id(customer_id: str) -> CustomerState:
+    home = references.customers_of((customer_id,)).get(customer_id, customer_id)
+    state = customers.load((home,)).get(home)
+    if state is None:
+        raise Problem(404, "No such customer", "No customer or profile has this id.")
+    return state
+
+
+def _history(customer_id: str, after: str | None, limit: int) -> dict[str, Any]:
+    state = _by_id(customer_id)
+    found = timeline.history(sorted(state.members), limit, _read_cursor(after) if after else None)
+    last = _cursor(found[-1]["at"], found[-1]["_id"]) if len(found) == limit else None
+    return {"events": [json.loads(each["event"]) for each in found], "next": last}
+
+
+def _cursor(at: int, key: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([at, key]).encode()).decode()
+
+
+def _read_cursor(after: str) -> tuple[int, str]:
+    try:
+        at, key = json.loads(base64.urlsafe_b64decode(after))
+        return int(at), str(key)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise Problem(422, "Not a cursor", "after: give what `next` of the page before said") from error
+
+
+def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
+    made = [each for member in sorted(_by_id(customer_id).members) for each in customers.statements_of(member, limit)]
+    shown = ("purpose", "channel", "granted", "source", "event")
+    newest = sorted(made, key=lambda each: -each["at"])[:limit]
+    return [{**{name: each[name] for name in shown}, "at": moment(each["at"]).isoformat()} for each in newest]
+
+
+async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, edge: Edge) -> Response:
+    """Append to customer-updates-v1, as every other source does, and wait until it is in force."""
+    data = ConsentChanged(reference=asked.reference, consents=tuple(asked.consents))
+    verdict = await edge.accept(envelope(data, id=event_id, source=asked.source, time=at).model_dump_json().encode())
+    if verdict.problem is not None:
+        raise verdict.problem
+    assert verdict.event is not None
+    reference = verdict.event.references[0]
+    gives_up_at = time.monotonic() + EFFECT_SECONDS
+    while time.monotonic() < gives_up_at:
+        state = await in_store(_by_reference, reference)
+        if state is not None and _in_force(state, asked, at):
+            return JSONResponse(_view(state))
+        await asyncio.sleep(_POLL_SECONDS)
+    headers = {"Location": f"/v1/customers/lookup?reference={reference}"}
+    return JSONResponse({"source": asked.source, "id": event_id, "status": "accepted"}, 202, headers)
+
+
+def _in_force(state: CustomerState, asked: ConsentRequest, at: datetime) -> bool:
+    """Is each statement, or a newer one, what the customer's consents say?"""
+    said = [state.consents.get((each.purpose, each.channel)) for each in asked.consents]
+    return all(each is not None and each.at >= microseconds(at) for each in said)

@@ -1,0 +1,41 @@
+"""What identity is made of; the only place that knows all its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from services.identity import store
+from services.identity.api import create_router
+from services.identity.handlers import Desk, on_activity, on_customer_updates
+from services.identity.known import Known
+from services.identity.recovery import begin
+from services.identity.settings import IdentitySettings, check_ingest_is_guarded
+from shared.clock import Clock, WallClock
+from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
+from shared.mongo import in_store
+from shared.service import Publisher, Service
+
+SETTINGS = IdentitySettings
+
+
+def build(publisher: Publisher, settings: IdentitySettings, clock: Clock) -> Service:
+    """Put the service together; nothing is connected yet. Raises OperatorError where anybody could send events."""
+    check_ingest_is_guarded(settings)
+    wall = WallClock()
+    desk = Desk(publisher.publish, Known(settings.reference_cache), settings.reporting_currency, clock, wall)
+
+    async def start(topic_ids: Mapping[str, str]) -> None:
+        await in_store(store.prepare)
+        await begin(topic_ids, desk)
+
+    return Service(
+        name="identity",
+        listens={
+            PURCHASES: partial(on_activity, desk=desk),
+            INTERACTIONS: partial(on_activity, desk=desk),
+            CUSTOMER_UPDATES: partial(on_customer_updates, desk=desk),
+        },
+        api=create_router(publisher, settings, clock, wall),
+        start=start,
+    )

@@ -1,0 +1,1 @@
+"""What identity decides: what an event says, whom it is about, and what follows for that customer."""

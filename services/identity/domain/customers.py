@@ -1,0 +1,142 @@
+"""What is known of one customer, as a join of everything that was said: any order of saying ends in the same state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from services.identity.domain.events import EPOCH, SourceEvent, statements
+from shared.contracts.customers import Consent, CustomerIdentified, CustomerPublished
+from shared.contracts.envelope import Event, derived_id, envelope
+from shared.contracts.interactions import Scalar
+
+SOURCE = "dear/identity"
+PUBLISHED_TRAITS = 64
+"""As many as the contract takes: the newest."""
+WISHES = ("preferred_channel", "language", "time_zone", "customer_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A value, when it was said (microseconds since 1970), and in which event, which settles ties."""
+
+    at: int
+    by: str
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The newest statement on one purpose and channel; of two at the same time the refusal stands."""
+
+    at: int
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerState:
+    """Everything known of a customer. `version` counts its changes and is no part of what is known."""
+
+    customer_id: str
+    members: frozenset[str]
+    references: frozenset[str]
+    first_seen: int
+    traits: Mapping[str, Said] = field(default_factory=dict)
+    wishes: Mapping[str, Said] = field(default_factory=dict)
+    consents: Mapping[tuple[str, str], Permission] = field(default_factory=dict)
+    version: int = field(default=0, compare=False)
+
+
+def microseconds(at: datetime) -> int:
+    """Since 1970, exactly."""
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def moment(at: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return EPOCH + timedelta(microseconds=at)
+
+
+def what_it_says(event: SourceEvent, profile: str, customer_id: str, references: tuple[str, ...]) -> CustomerState:
+    """What one event says of its customer; `references` are those of its references that belong to the profile."""
+    at = microseconds(event.at)
+    seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at)
+    consents: dict[tuple[str, str], Permission] = {}
+    for purpose, channel, granted in statements(event):
+        consents = _newest_permissions(consents, {(purpose, channel): Permission(at, granted)})
+    if event.type != CustomerIdentified.event_type:
+        return replace(seen, consents=consents) if consents else seen
+    wishes = {name: getattr(event.data, name) for name in WISHES}
+    return replace(
+        seen,
+        consents=consents,
+        traits={name: Said(at, event.key, value) for name, value in event.data.traits.items()},
+        wishes={name: Said(at, event.key, value) for name, value in wishes.items() if value is not None},
+    )
+
+
+def join(one: CustomerState, other: CustomerState) -> CustomerState:
+    """Both taken together. Joining is idempotent, and neither order nor grouping matters."""
+    return CustomerState(
+        customer_id=one.customer_id,
+        members=one.members | other.members,
+        references=one.references | other.references,
+        first_seen=min(one.first_seen, other.first_seen),
+        traits=_newest(one.traits, other.traits),
+        wishes=_newest(one.wishes, other.wishes),
+        consents=_newest_permissions(one.consents, other.consents),
+        version=max(one.version, other.version),
+    )
+
+
+Key = TypeVar("Key")
+
+
+def _newest(one: Mapping[Key, Said], other: Mapping[Key, Said]) -> dict[Key, Said]:
+    joined = dict(one)
+    for name, said in other.items():
+        before = joined.get(name)
+        if before is None or (said.at, said.by) > (before.at, before.by):
+            joined[name] = said
+    return joined
+
+
+def _newest_permissions(
+    one: Mapping[tuple[str, str], Permission], other: Mapping[tuple[str, str], Permission]
+) -> dict[tuple[str, str], Permission]:
+    joined = dict(one)
+    for name, said in other.items():
+        before = joined.get(name)
+        if before is None or (said.at, not said.granted) > (before.at, not before.granted):
+            joined[name] = said
+    return joined
+
+
+def as_published(state: CustomerState) -> CustomerPublished:
+    """The state in the words of the contract."""
+    newest = sorted(((said.at, name) for name, said in state.traits.items() if said.value is not None), reverse=True)[:PUBLISHED_TRAITS]
+    wishes: dict[str, Any] = {name: said.value for name, said in state.wishes.items()}
+    return CustomerPublished(
+        customer_id=state.customer_id,
+        version=state.version,
+        members=tuple(sorted(state.members)),
+        references=tuple(sorted(state.references)),
+        traits={name: state.traits[name].value for _, name in sorted(newest, key=lambda item: item[1])},
+        consents=tuple(_consent(key, said) for key, said in sorted(state.consents.items())),
+        first_seen_at=moment(state.first_seen),
+        **wishes,
+    )
+
+
+def _consent(key: tuple[str, str], said: Permission) -> Consent:
+    stated: Any = {"purpose": key[0], "channel": key[1], "granted": said.granted, "at": moment(said.at)}
+    return Consent(**stated)
+
+
+def announcement(state: CustomerState) -> Event[CustomerPublished]:
+    """The event that publishes this version of a customer, dated by the newest thing said of it."""
+    said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())
+    newest = moment(max(said, default=state.first_seen)).astimezone(UTC)
+    return envelope(as_published(state), id=derived_id("customer", state.customer_id, state.version), source=SOURCE, time=newest)

@@ -1,0 +1,167 @@
+"""From the bytes that a source sent to an event that identity can keep."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic
+
+import msgspec
+
+from services.identity.domain.faults import explain
+from services.identity.domain.references import normalise
+from services.identity.domain.rejects import Refusal, Refused, RejectReason
+from shared.contracts.customers import ConsentChanged, CustomerIdentified
+from shared.contracts.envelope import Data, Event, EventData
+from shared.contracts.fast import fast_decoder, fast_struct
+from shared.contracts.interactions import InteractionRecorded
+from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
+from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
+
+EVENT_LIMIT_BYTES = 32 * 1024
+SEPARATOR = "\x1f"
+SOURCE_TOPICS = (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)
+TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in topic.carries}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LARGEST_STORED = 2**63
+
+
+class SourceEnvelope(Event[Data], Generic[Data]):
+    """What sources send."""
+
+    sourcetime: str | None = None
+    """An extension attribute of the ingest edge: the time as the source wrote it, where the edge corrected it."""
+
+
+class _Head(msgspec.Struct):
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvent:
+    """One valid event: its name, whom it is about, what it says, and the bytes that are kept."""
+
+    key: str
+    """Source and id: its name for ever."""
+    type: str
+    at: datetime
+    references: tuple[str, ...]
+    """Normalised, as the event orders them; empty for an anonymous one."""
+    data: Any
+    value: bytes
+    """The event as it is kept and passed on: normalised, without what only the way here added."""
+    content_hash: bytes
+
+    @property
+    def topic(self) -> Topic:
+        return TOPIC_OF_TYPE[self.type]
+
+    @property
+    def id(self) -> str:
+        return self.key.partition(SEPARATOR)[2]
+
+    @property
+    def source(self) -> str:
+        return self.key.partition(SEPARATOR)[0]
+
+
+_head = msgspec.json.Decoder(_Head)
+_encoder = msgspec.json.Encoder(order="deterministic")
+_MODELS: dict[str, type[EventData]] = {data.event_type: data for topic in SOURCE_TOPICS for data in topic.carries}
+_DECODERS = {name: fast_decoder(SourceEnvelope[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
+_KEPT = {name: fast_struct(Event[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
+_PRICED = (PurchaseRecorded.event_type, PurchaseRefunded.event_type)
+
+
+def read_event(raw: bytes | None, currency: str, topic: Topic | None = None) -> SourceEvent | Refusal:
+    """Read one event in CloudEvents' JSON; `topic` is where it was found, where that is known."""
+    try:
+        return _read(raw or b"", currency, topic)
+    except Refused as refused:
+        return refused.refusal
+
+
+def _read(raw: bytes, currency: str, topic: Topic | None) -> SourceEvent:
+    if len(raw) > EVENT_LIMIT_BYTES:
+        raise Refused(RejectReason.OVERSIZED, f"the event has {len(raw)} bytes; at most {EVENT_LIMIT_BYTES} are taken")
+    try:
+        kind = _head.decode(raw).type
+        event = _DECODERS[kind].decode(raw)
+    except (ValueError, KeyError, RecursionError) as error:
+        raise explain(raw, _MODELS, str(error)) from error
+    if topic is not None and TOPIC_OF_TYPE[kind] is not topic:
+        raise Refused(RejectReason.WRONG_TOPIC, f"{kind} belongs to {TOPIC_OF_TYPE[kind].name}, not {topic.name}")
+    if kind in _PRICED and event.data.currency != currency:
+        raise Refused(RejectReason.FOREIGN_CURRENCY, f"data/currency: {event.data.currency} is not the reporting currency {currency}")
+    return _kept(kind, event)
+
+
+def _kept(kind: str, event: Any) -> SourceEvent:
+    at = _in_utc(event.time)
+    _check_name(event)
+    data, references = _with_references(kind, event.data)
+    kept = _KEPT[kind](specversion=event.specversion, id=event.id, source=event.source, type=kind, time=at, data=data)
+    value = _encoder.encode(kept)
+    return SourceEvent(
+        key=event.source + SEPARATOR + event.id,
+        type=kind,
+        at=at,
+        references=references,
+        data=data,
+        value=value,
+        content_hash=_hash(kept, value, event.sourcetime),
+    )
+
+
+def _hash(kept: Any, value: bytes, source_time: str | None) -> bytes:
+    """Of what the source wrote: where the edge corrected the time, the source's own spelling stands for it."""
+    written = value if source_time is None else _encoder.encode(msgspec.structs.replace(kept, time=EPOCH)) + source_time.encode()
+    return hashlib.blake2b(written, digest_size=16).digest()
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at if at.tzinfo is UTC else at.astimezone(UTC)
+    except OverflowError as error:
+        raise Refused(RejectReason.INVALID, "time: outside the years 1 to 9999") from error
+
+
+def _check_name(event: Any) -> None:
+    for name in (event.source, event.id):
+        if not name.isprintable():
+            raise Refused(RejectReason.INVALID, "source, id: control characters are not taken in a name")
+
+
+def _with_references(kind: str, data: Any) -> tuple[Any, tuple[str, ...]]:
+    """The data with its references in their one spelling, and these references."""
+    if kind == CustomerIdentified.event_type:
+        _check_integers(data.traits, "traits")
+        references = tuple(dict.fromkeys(_normalised(each, "data/references") for each in data.references))
+        return (data if references == data.references else msgspec.structs.replace(data, references=references)), references
+    if kind == InteractionRecorded.event_type:
+        _check_integers(data.properties, "properties")
+    if data.reference is None:
+        return data, ()
+    reference = _normalised(data.reference, "data/reference")
+    return (data if reference == data.reference else msgspec.structs.replace(data, reference=reference)), (reference,)
+
+
+def _normalised(reference: str, path: str) -> str:
+    normalised = normalise(reference)
+    if normalised is None:
+        raise Refused(RejectReason.INVALID, f"{path}: names nobody")
+    return normalised
+
+
+def _check_integers(values: dict[str, object], name: str) -> None:
+    for key, value in values.items():
+        if isinstance(value, int) and not -_LARGEST_STORED <= value < _LARGEST_STORED:
+            raise Refused(RejectReason.INVALID, f"data/{name}/{key}: the number does not fit into 64 bits")
+
+
+def statements(event: SourceEvent) -> Iterator[tuple[str, str, bool]]:
+    """The consents that an event states, as (purpose, channel, granted)."""
+    if event.type in (CustomerIdentified.event_type, ConsentChanged.event_type):
+        yield from ((each.purpose, each.channel, each.granted) for each in event.data.consents)

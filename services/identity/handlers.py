@@ -1,0 +1,187 @@
+"""What identity does with a batch: know whom it is about, keep it, pass it on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from services.identity import metrics
+from services.identity.domain.anonymous import anonymous_sale
+from services.identity.domain.customers import CustomerState, microseconds
+from services.identity.domain.duplicates import Arrival, classify
+from services.identity.domain.resolution import MERGES_OFF, Resolution
+from services.identity.intake import Incoming, Intake, Settled, read_batch
+from services.identity.known import Known
+from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, worth_telling
+from services.identity.store import customers, outcomes, positions, timeline
+from services.identity.store.outcomes import Outcome
+from shared.clock import Clock
+from shared.contracts.topics import CUSTOMER_EVENTS
+from shared.mongo import in_store
+from shared.streaming.errors import InvalidEvents
+from shared.streaming.partitions import partition_for
+from shared.streaming.records import Batch, Message, Position, Publish, origin_header
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the handlers work with."""
+
+    publish: Publish
+    known: Known
+    currency: str
+    clock: Clock
+    wall: Clock
+    """Replayed events, too, are no later than today."""
+
+
+async def on_activity(batch: Batch, desk: Desk) -> None:
+    """Purchases, refunds and interactions: find the profile, keep the event, pass it on under the profile."""
+    intake = read_batch(batch, desk.currency, (desk.clock, desk.wall))
+    resolutions, owners = await attach([each.event for each in intake.incoming], desk.known)
+    settled = await _keep(batch, intake.incoming, resolutions, passed_on=True)
+    states = await _tell(settled, owners, desk)
+    await desk.publish(CUSTOMER_EVENTS, [_message(batch, each) for each in settled if each.counts and each.profile is not None])
+    await announce(states, desk.publish)
+    await in_store(_conclude, batch, intake, settled, [], desk)
+    _measure(batch, settled, desk)
+    _park(intake)
+
+
+async def on_customer_updates(batch: Batch, desk: Desk) -> None:
+    """Who somebody is and what they allow: keep the event, and only if it counts let it change references and customers."""
+    intake = read_batch(batch, desk.currency, (desk.clock, desk.wall))
+    events = [each.event for each in intake.incoming]
+    expected, _ = resolve_all(events, await look_up(events, desk.known))
+    settled = await _keep(batch, intake.incoming, expected, passed_on=False)
+    counting = [each for each in settled if each.counts]
+    resolutions, owners = await attach([each.incoming.event for each in counting], desk.known)
+    counting = await _with_profiles(counting, resolutions)
+    states = await _tell(counting, owners, desk)
+    await announce(states, desk.publish)
+    await in_store(_conclude, batch, intake, settled, _refused_merges(counting, resolutions), desk)
+    _measure(batch, settled, desk)
+    _park(intake)
+
+
+async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequence[Resolution | None], passed_on: bool) -> list[Settled]:
+    """Put the events into the timeline and tell what became of each. A redelivered one keeps the profile it had."""
+    began = time.perf_counter()
+    profiles = [resolution.profile if resolution else None for resolution in resolutions]
+    entries = [_entry(each, profile, passed_on) for each, profile in zip(incoming, profiles, strict=True)]
+    kept = await in_store(timeline.insert, batch.topic_id, batch.partition, entries)
+    metrics.TIMELINE_SECONDS.observe(time.perf_counter() - began)
+    arrivals = classify(incoming, kept, profiles)
+    return [
+        Settled(each, kept[each.key].profile if arrival is Arrival.REDELIVERED else profile, arrival)
+        for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)
+    ]
+
+
+def _entry(incoming: Incoming, profile: str | None, passed_on: bool) -> timeline.Entry:
+    event = incoming.event
+    document: dict[str, Any] = {
+        "_id": event.key,
+        "profile": profile,
+        "at": microseconds(event.at),
+        "origin": incoming.origin,
+        "hash": event.content_hash,
+        "event": event.value,
+    }
+    if profile is None:
+        sale = anonymous_sale(event)
+        document["sale"] = {name: getattr(sale, name) for name in sale.__slots__}
+    target = str(partition_for(profile.encode())) if passed_on and profile else timeline.NOT_PASSED_ON
+    return timeline.Entry(event.key, target, incoming.offset, incoming.appended_ms, document)
+
+
+async def _with_profiles(counting: list[Settled], resolutions: Sequence[Resolution | None]) -> list[Settled]:
+    """The events under the profiles that the database agreed to, which the timeline is told where it expected others."""
+    agreed = [
+        Settled(each.incoming, resolution.profile, each.arrival) if resolution else each
+        for each, resolution in zip(counting, resolutions, strict=True)
+    ]
+    moved = {now.incoming.key: now.profile for was, now in zip(counting, agreed, strict=True) if now.profile and now.profile != was.profile}
+    if moved:
+        await in_store(timeline.set_profiles, moved)
+    return agreed
+
+
+async def _tell(settled: Sequence[Settled], owners: dict[str, str], desk: Desk) -> list[CustomerState]:
+    """Let the events change their customers; returns those to publish."""
+    said = worth_telling(settled, desk.known)
+    if not said:
+        return []
+    await in_store(customers.add_statements, [(each.event, each.profile) for each in said])
+    states = await in_store(learn, said, owners)
+    _remember_first_seen(said, desk.known)
+    return states
+
+
+def _remember_first_seen(said: Sequence[Said], known: Known) -> None:
+    for each in said:
+        at = microseconds(each.event.at)
+        before = known.first_seen.get(each.profile)
+        if before is None or at < before:
+            known.first_seen.put(each.profile, at)
+
+
+def _refused_merges(counting: Sequence[Settled], resolutions: Sequence[Resolution | None]) -> list[Outcome]:
+    refused = []
+    for each, resolution in zip(counting, resolutions, strict=True):
+        for reference in resolution.elsewhere if resolution else ():
+            index = each.incoming.event.references.index(reference)
+            detail = f"reference {index} of the event belongs to another profile and stays there"
+            refused.append(Outcome("merge_refused", MERGES_OFF, detail, each.incoming.origin, str(index)))
+            if each.arrival is Arrival.FIRST:
+                metrics.MERGES_REFUSED.labels(MERGES_OFF).inc()
+    return refused
+
+
+def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: list[Outcome], desk: Desk) -> None:
+    """Note what was not simply accepted, then say that the batch is in the timeline with all that follows from it, and count it."""
+    noted += [_quarantined(each.incoming) for each in settled if each.arrival is Arrival.QUARANTINED]
+    for reject in intake.rejects:
+        origin = timeline.origin_of(batch.topic_id, batch.partition, reject.offset)
+        noted.append(Outcome("parked", reject.reason, reject.detail, origin))
+    outcomes.note(noted, desk.clock.now())
+    ended = {each.incoming.offset: each.outcome for each in settled} | dict.fromkeys((each.offset for each in intake.rejects), "parked")
+    if ended:
+        positions.commit((batch.topic_id, batch.partition), ended)
+
+
+def _quarantined(incoming: Incoming) -> Outcome:
+    detail = "this source and id named another event before"
+    return Outcome("quarantined", "other_content", detail, incoming.origin, event=incoming.event.value)
+
+
+def _message(batch: Batch, settled: Settled) -> Message:
+    assert settled.profile is not None
+    incoming = settled.incoming
+    header = origin_header(Position(batch.topic_id, batch.partition, incoming.offset), incoming.appended_ms)
+    return Message(settled.profile.encode(), incoming.event.value, (header,))
+
+
+def _measure(batch: Batch, settled: Sequence[Settled], desk: Desk) -> None:
+    for arrival, counter in _COUNTERS.items():
+        counter.inc(sum(each.arrival is arrival for each in settled))
+    metrics.ANONYMOUS.inc(sum(each.outcome == "anonymous" and each.arrival is Arrival.FIRST for each in settled))
+    if settled:
+        # The first of a batch waited longest.
+        now, oldest = desk.wall.now(), settled[0].incoming
+        metrics.ACCEPTED_TO_KEPT_SECONDS.observe(max(0.0, now.timestamp() - oldest.appended_ms / 1000))
+        metrics.OCCURRED_TO_KEPT_SECONDS.observe(max(0.0, (now - oldest.event.at).total_seconds()))
+
+
+_COUNTERS = {
+    Arrival.REDELIVERED: metrics.DUPLICATES.labels("redelivered"),
+    Arrival.REPEATED: metrics.DUPLICATES.labels("repeated"),
+    Arrival.QUARANTINED: metrics.QUARANTINED,
+}
+
+
+def _park(intake: Intake) -> None:
+    if intake.rejects:
+        raise InvalidEvents(intake.rejects)

@@ -1,0 +1,143 @@
+"""Whom events are about: references find or make profiles, events change customers, customers are published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from services.identity import metrics
+from services.identity.domain.customers import CustomerState, announcement, join, microseconds, what_it_says
+from services.identity.domain.duplicates import Arrival
+from services.identity.domain.events import SourceEvent
+from services.identity.domain.resolution import Resolution, resolve
+from services.identity.intake import Settled
+from services.identity.known import Known
+from services.identity.store import customers, references
+from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS
+from shared.mongo import in_store
+from shared.streaming.records import Message, Publish
+
+
+async def look_up(events: Iterable[SourceEvent], known: Known) -> dict[str, str]:
+    """The profiles of those references of these events that have one."""
+    asked = {reference for event in events for reference in event.references}
+    found = {reference: profile for reference in asked if (profile := known.profiles.get(reference)) is not None}
+    if missing := asked - found.keys():
+        found.update(await in_store(references.profiles_of, missing))
+        remember(found, known)
+    return found
+
+
+def remember(profiles: Mapping[str, str], known: Known) -> None:
+    """Keep them at hand."""
+    for reference, profile in profiles.items():
+        known.profiles.put(reference, profile)
+
+
+def resolve_all(events: Iterable[SourceEvent], profiles: Mapping[str, str]) -> tuple[list[Resolution | None], dict[str, str]]:
+    """Resolve in order, each event knowing what those before it added; also returns all that they add."""
+    view = dict(profiles)
+    resolutions: list[Resolution | None] = []
+    for event in events:
+        resolution = resolve(event.references, view) if event.references else None
+        resolutions.append(resolution)
+        if resolution is not None:
+            view.update((reference, resolution.profile) for reference in resolution.added)
+    return resolutions, {reference: profile for reference, profile in view.items() if reference not in profiles}
+
+
+async def attach(events: Sequence[SourceEvent], known: Known) -> tuple[list[Resolution | None], dict[str, str]]:
+    """Find the profile of each event, giving it the references that are new; also returns who owns each reference.
+
+    Another process may give a reference away at the same moment: the database says who was first, and all agree.
+    """
+    began = time.perf_counter()
+    profiles = await look_up(events, known)
+    while True:
+        resolutions, added = resolve_all(events, profiles)
+        if not added:
+            break
+        elsewhere = await in_store(references.claim, added)
+        profiles.update(added | elsewhere)
+        remember(added | elsewhere, known)
+        if all(added[reference] == profile for reference, profile in elsewhere.items()):
+            break
+    metrics.RESOLVE_SECONDS.observe(time.perf_counter() - began)
+    return resolutions, profiles
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One event and the profile it is about."""
+
+    event: SourceEvent
+    profile: str
+    again: bool
+    """It was accepted before, so what followed from it may not have been published."""
+
+
+def worth_telling(settled: Iterable[Settled], known: Known) -> list[Said]:
+    """The events that may change a customer, or whose change may not have been published."""
+    return [
+        Said(each.incoming.event, each.profile, each.arrival is Arrival.REDELIVERED)
+        for each in settled
+        if each.counts and each.profile is not None and (each.arrival is Arrival.REDELIVERED or _may_be_news(each, each.profile, known))
+    ]
+
+
+def _may_be_news(settled: Settled, profile: str, known: Known) -> bool:
+    event = settled.incoming.event
+    first_seen = known.first_seen.get(profile)
+    return event.topic is CUSTOMER_UPDATES or first_seen is None or microseconds(event.at) < first_seen
+
+
+def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState]:
+    """Change the customers as these events say, and return those to publish. `owners`: reference -> profile."""
+    homes = _homes({each.profile for each in said})
+    news = _news(said, owners, homes)
+    to_publish = {homes[each.profile] for each in said if each.again}
+    while True:
+        before = customers.load(news)
+        after = {customer: _changed(before.get(customer), state) for customer, state in news.items()}
+        changed = [state for customer, state in after.items() if customer not in before or state.version != before[customer].version]
+        to_publish.update(state.customer_id for state in changed)
+        if customers.save(changed):
+            return [state for customer, state in after.items() if customer in to_publish]
+
+
+def _homes(profiles: set[str]) -> dict[str, str]:
+    """The customer of each profile; one that has none becomes a customer by itself."""
+    homes = references.customers_of(profiles)
+    missing = profiles - homes.keys()
+    references.add_profiles(missing)
+    return homes | {profile: profile for profile in missing}
+
+
+def _news(said: Sequence[Said], owners: Mapping[str, str], homes: Mapping[str, str]) -> dict[str, CustomerState]:
+    news: dict[str, CustomerState] = {}
+    for each in said:
+        own = tuple(reference for reference in each.event.references if owners.get(reference) == each.profile)
+        state = what_it_says(each.event, each.profile, homes[each.profile], own)
+        news[state.customer_id] = join(news[state.customer_id], state) if state.customer_id in news else state
+    return news
+
+
+def _changed(before: CustomerState | None, news: CustomerState) -> CustomerState:
+    after = join(before, news) if before else news
+    return after if after == before else replace(after, version=after.version + 1)
+
+
+async def announce(states: Sequence[CustomerState], publish: Publish) -> None:
+    """Publish customers; one that moved meanwhile is published again, so that the newest version is also the last one written."""
+    pending = {state.customer_id: state for state in states}
+    while pending:
+        await publish(CUSTOMERS, [_message(state) for state in pending.values()])
+        metrics.CUSTOMERS_PUBLISHED.inc(len(pending))
+        versions = await in_store(customers.versions, pending)
+        moved = [customer for customer, state in pending.items() if versions.get(customer, 0) > state.version]
+        pending = await in_store(customers.load, moved) if moved else {}
+
+
+def _message(state: CustomerState) -> Message:
+    return Message(state.customer_id.encode(), announcement(state).model_dump_json().encode())

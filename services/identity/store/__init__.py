@@ -1,0 +1,21 @@
+"""The database `identity`: references, profiles, customers, consents, the timeline, and how far it has come."""
+
+from __future__ import annotations
+
+from services.identity.store.customers import ConsentDocument, CustomerDocument
+from services.identity.store.outcomes import OutcomeDocument
+from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
+from services.identity.store.references import ProfileDocument, ReferenceDocument
+from services.identity.store.timeline import EventDocument, SliceDocument
+
+DATABASE = "identity"
+DOCUMENTS = (
+    ReferenceDocument, ProfileDocument, CustomerDocument, ConsentDocument, EventDocument, SliceDocument,
+    OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument,
+)  # fmt: skip
+
+
+def prepare() -> None:
+    """Make the indexes; making them again changes nothing."""
+    for document in DOCUMENTS:
+        document.ensure_indexes()

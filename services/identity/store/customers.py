@@ -1,0 +1,154 @@
+"""Customers as they are known, and every statement of consent that was ever made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import mongoengine as me
+from pymongo import InsertOne, ReplaceOne
+from pymongo.results import BulkWriteResult
+
+from services.identity.domain.customers import CustomerState, Permission, Said, microseconds
+from services.identity.domain.events import SEPARATOR, SourceEvent, statements
+from services.identity.store.bulk import collection_of, find_by_ids
+from shared.mongo import insert_new, refused_as_duplicates
+
+
+class CustomerDocument(me.Document):
+    """One customer. All that reaches a person, or names one, is in `contact` and nowhere else here."""
+
+    meta = {"db_alias": "identity", "collection": "customers", "auto_create_index": False}  # noqa: RUF012 - mongoengine's way
+
+    customer_id = me.StringField(primary_key=True)
+    version = me.IntField(required=True)
+    members = me.ListField(me.StringField())
+    first_seen = me.LongField(required=True)
+    consents = me.ListField(me.DictField())
+    contact = me.DictField()
+
+
+class ConsentDocument(me.Document):
+    """One statement of consent or refusal. Only ever added."""
+
+    meta = {"db_alias": "identity", "collection": "consents", "auto_create_index": False, "indexes": ["profile"]}  # noqa: RUF012
+
+    statement_id = me.StringField(primary_key=True)
+    profile = me.StringField(required=True)
+    purpose = me.StringField(required=True)
+    channel = me.StringField(required=True)
+    granted = me.BooleanField(required=True)
+    at = me.LongField(required=True)
+    source = me.StringField(required=True)
+    event = me.StringField(required=True)
+
+
+def _customers() -> Any:
+    return collection_of(CustomerDocument)
+
+
+def load(customer_ids: Iterable[str]) -> dict[str, CustomerState]:
+    """The customers that there are."""
+    return {found["_id"]: _state(found) for found in find_by_ids(_customers(), customer_ids)}
+
+
+def versions(customer_ids: Iterable[str]) -> dict[str, int]:
+    """The versions that these customers have now."""
+    return {found["_id"]: found["version"] for found in find_by_ids(_customers(), customer_ids, {"version": 1})}
+
+
+def save(states: Sequence[CustomerState]) -> bool:
+    """Store each as the version after the one it was read with; False where another process was faster with some."""
+    if not states:
+        return True
+    writes = [_write(state) for state in states]
+    done: list[BulkWriteResult] = []
+    taken = refused_as_duplicates(lambda: done.append(_customers().bulk_write(writes, ordered=False)))
+    return not taken and done[0].inserted_count + done[0].matched_count == len(states)
+
+
+def _write(state: CustomerState) -> InsertOne[Any] | ReplaceOne[Any]:
+    document = _document(state)
+    if state.version == 1:
+        return InsertOne(document)
+    return ReplaceOne({"_id": state.customer_id, "version": state.version - 1}, document)
+
+
+def every(page_size: int = 500) -> Iterator[list[CustomerState]]:
+    """All customers, in pages."""
+    page: list[CustomerState] = []
+    for found in _customers().find({}).batch_size(page_size):
+        page.append(_state(found))
+        if len(page) == page_size:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def page_after(customer_id: str, limit: int) -> list[CustomerState]:
+    """The next customers in the order of their ids."""
+    return [_state(found) for found in _customers().find({"_id": {"$gt": customer_id}}).sort("_id", 1).limit(limit)]
+
+
+def count() -> int:
+    """How many customers there are."""
+    return int(_customers().estimated_document_count())
+
+
+def add_statements(stated: Sequence[tuple[SourceEvent, str]]) -> None:
+    """Add the statements of these events and their profiles; those that are there already stay."""
+    insert_new(collection_of(ConsentDocument), [each for event, profile in stated for each in _statements(event, profile)])
+
+
+def _statements(event: SourceEvent, profile: str) -> Iterator[dict[str, Any]]:
+    for index, (purpose, channel, granted) in enumerate(statements(event)):
+        said = {"purpose": purpose, "channel": channel, "granted": granted, "at": microseconds(event.at)}
+        yield {"_id": f"{event.key}{SEPARATOR}{index}", "profile": profile, **said, "source": event.source, "event": event.id}
+
+
+def statements_of(profile: str, limit: int) -> list[dict[str, Any]]:
+    """What a profile stated, newest first."""
+    found = collection_of(ConsentDocument).find({"profile": profile}).sort([("at", -1), ("_id", 1)]).limit(limit)
+    return list(found)
+
+
+def _document(state: CustomerState) -> dict[str, Any]:
+    return {
+        "_id": state.customer_id,
+        "version": state.version,
+        "members": sorted(state.members),
+        "first_seen": state.first_seen,
+        "consents": [
+            {"purpose": purpose, "channel": channel, "at": said.at, "granted": said.granted}
+            for (purpose, channel), said in state.consents.items()
+        ],
+        "contact": {
+            "references": sorted(state.references),
+            # Lists, not maps: a trait may have a name that no database takes as a field's.
+            "traits": [_kept(name, said) for name, said in state.traits.items()],
+            "wishes": [_kept(name, said) for name, said in state.wishes.items()],
+        },
+    }
+
+
+def _kept(name: str, said: Said) -> dict[str, Any]:
+    return {"name": name, "at": said.at, "by": said.by, "value": said.value}
+
+
+def _said(kept: list[dict[str, Any]]) -> dict[str, Said]:
+    return {each["name"]: Said(each["at"], each["by"], each["value"]) for each in kept}
+
+
+def _state(document: dict[str, Any]) -> CustomerState:
+    contact = document["contact"]
+    return CustomerState(
+        customer_id=document["_id"],
+        members=frozenset(document["members"]),
+        references=frozenset(contact["references"]),
+        first_seen=document["first_seen"],
+        traits=_said(contact["traits"]),
+        wishes=_said(contact["wishes"]),
+        consents={(each["purpose"], each["channel"]): Permission(each["at"], each["granted"]) for each in document["consents"]},
+        version=document["version"],
+    )

@@ -1,0 +1,185 @@
+"""The timeline: every event that was accepted, once, and the order in which each log brought them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mongoengine as me
+
+from services.identity.domain.duplicates import Kept
+from services.identity.store.bulk import collection_of, find_by_ids
+from shared.contracts.topics import PARTITION_COUNT
+from shared.mongo import insert_new
+from shared.streaming.partitions import partition_for
+
+NOT_PASSED_ON = "-"
+"""Stands for the partition of events that do not go to customer-events-v1."""
+BLOCK_OFFSETS = 4096
+"""How much of a log lies in one place: small, for the embedded database reads a whole range before it keeps a limit."""
+TOLD_AT_ONCE = 500
+_LAST_BLOCK = 10**12 - 1
+
+
+class EventDocument(me.Document):
+    """One event. Its key is its source and id, so it is kept once however often it comes."""
+
+    meta = {"db_alias": "identity", "collection": "timeline", "auto_create_index": False, "indexes": ["profile"]}  # noqa: RUF012
+
+    key = me.StringField(primary_key=True)
+    profile = me.StringField()
+    at = me.LongField(required=True)
+    origin = me.StringField(required=True)
+    hash = me.BinaryField(required=True)
+    event = me.BinaryField(required=True)
+    """The event as JSON."""
+    sale = me.DictField()
+    """Of an anonymous event only: store, day, kind and amount."""
+
+
+class SliceDocument(me.Document):
+    """What one batch brought for one partition of customer-events-v1: the way to read the timeline in the order of its logs.
+
+    Written before the events, so that no event is ever in the timeline without it. It may name events that came earlier
+    from elsewhere: only those whose origin agrees belong to it.
+    """
+
+    meta = {"db_alias": "identity", "collection": "slices", "auto_create_index": False, "indexes": ["place"]}  # noqa: RUF012
+
+    slice_id = me.StringField(primary_key=True)
+    place = me.StringField(required=True)
+    """`partition of customer-events/topic id/partition/block of offsets`."""
+    entries = me.ListField(me.ListField())
+    """Offset, time of append in milliseconds, and the event's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event on its way into the timeline."""
+
+    key: str
+    partition: str
+    """Of customer-events-v1, or NOT_PASSED_ON."""
+    offset: int
+    appended_ms: int
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as the timeline tells it."""
+
+    key: str
+    profile: str | None
+    offset: int
+    appended_ms: int
+    event: bytes
+
+
+def origin_of(topic_id: str, partition: int, offset: int) -> str:
+    """How the timeline writes a position."""
+    return f"{topic_id}/{partition}/{offset}"
+
+
+def _events() -> Any:
+    return collection_of(EventDocument)
+
+
+def _slices() -> Any:
+    return collection_of(SliceDocument)
+
+
+def insert(topic_id: str, partition: int, entries: Sequence[Entry]) -> dict[str, Kept]:
+    """Put a batch into the timeline; returns what was there already under the names that it refused."""
+    insert_new(_slices(), list(_slice_documents(topic_id, partition, entries)))
+    # A name that comes twice in the batch is refused too, but then it is the first that the second is judged against.
+    taken = insert_new(_events(), [entry.document for entry in entries])
+    if not taken:
+        return {}
+    arrived = {entries[index].document["origin"] for index in range(len(entries)) if index not in taken}
+    names = {entries[index].key for index in taken}
+    return {key: kept for key, kept in kept_under(names).items() if kept.origin not in arrived}
+
+
+def kept_under(keys: Iterable[str]) -> dict[str, Kept]:
+    """What the timeline holds under these names."""
+    wanted = {"origin": 1, "hash": 1, "profile": 1}
+    return {each["_id"]: Kept(each["origin"], bytes(each["hash"]), each["profile"]) for each in find_by_ids(_events(), keys, wanted)}
+
+
+def set_profiles(profiles: dict[str, str]) -> None:
+    """Correct the profile of events whose reference another process gave away meanwhile."""
+    for key, profile in profiles.items():
+        _events().update_one({"_id": key}, {"$set": {"profile": profile}})
+
+
+def _slice_documents(topic_id: str, partition: int, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+    by_place: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_place.setdefault(_place(entry.partition, topic_id, partition, entry.offset // BLOCK_OFFSETS), []).append(entry)
+    for place, some in by_place.items():
+        yield {
+            "_id": f"{place}/{some[0].offset}-{some[-1].offset}/{len(some)}",
+            "place": place,
+            "entries": [[entry.offset, entry.appended_ms, entry.key] for entry in some],
+        }
+
+
+def _place(target: str, topic_id: str, partition: int, block: int) -> str:
+    return f"{target}/{topic_id}/{partition}/{block:012d}"
+
+
+def told(target: str, topic_id: str, partition: int, after: int, upto: int) -> Iterator[list[Told]]:
+    """The events of one origin log with after < offset <= upto that belong to one partition of customer-events-v1, in order."""
+    for block in range((after + 1) // BLOCK_OFFSETS, upto // BLOCK_OFFSETS + 1):
+        entries = _entries({"place": _place(target, topic_id, partition, block)}, after, upto)
+        for at in range(0, len(entries), TOLD_AT_ONCE):
+            events = _tell(topic_id, partition, entries[at : at + TOLD_AT_ONCE])
+            # Where a reference changed hands between two deliveries, a slice may name an event under a profile that it did not get.
+            yield [each for each in events if each.profile and str(partition_for(each.profile.encode())) == target]
+
+
+def tail(topic_id: str, partition: int, after: int) -> list[Told]:
+    """All events of one origin log beyond an offset, in order, wherever they belong."""
+    entries: dict[int, Any] = {}
+    for target in (NOT_PASSED_ON, *map(str, range(PARTITION_COUNT))):
+        first, last = (_place(target, topic_id, partition, block) for block in ((after + 1) // BLOCK_OFFSETS, _LAST_BLOCK))
+        beyond = _entries({"place": {"$gte": first, "$lte": last}}, after, _LAST_BLOCK * BLOCK_OFFSETS)
+        entries.update((entry[0], entry) for entry in beyond)
+    return _tell(topic_id, partition, [entries[offset] for offset in sorted(entries)])
+
+
+def _entries(wanted: dict[str, Any], after: int, upto: int) -> list[Any]:
+    """Of all slices wanted, each entry once, in order: batches that came again may have been cut differently."""
+    found = _slices().find(wanted, {"entries": 1})
+    return sorted({entry[0]: entry for each in found for entry in each["entries"] if after < entry[0] <= upto}.values())
+
+
+def _tell(topic_id: str, partition: int, entries: list[Any]) -> list[Told]:
+    found = {each["_id"]: each for each in find_by_ids(_events(), (key for _, _, key in entries))}
+    return [
+        Told(key, found[key]["profile"], int(offset), int(appended_ms), bytes(found[key]["event"]))
+        for offset, appended_ms, key in entries
+        if key in found and found[key]["origin"] == origin_of(topic_id, partition, offset)
+    ]
+
+
+def history(profiles: Sequence[str], limit: int, before: tuple[int, str] | None) -> list[dict[str, Any]]:
+    """The events of these profiles, newest first, after the last one of the page before."""
+    wanted: dict[str, Any] = {"profile": {"$in": list(profiles)}}
+    if before is not None:
+        wanted["$or"] = [{"at": {"$lt": before[0]}}, {"at": before[0], "_id": {"$gt": before[1]}}]
+    return list(_events().find(wanted, {"event": 1, "at": 1}).sort([("at", -1), ("_id", 1)]).limit(limit))
+
+
+def anonymous_sales() -> list[dict[str, Any]]:
+    """Events that name nobody, by store and day."""
+    amounts = {name: {"$sum": f"$sale.{name}"} for name in ("sales", "bought", "refunded")} | {"events": {"$sum": 1}}
+    groups = [{"$match": {"profile": None}}, {"$group": {"_id": {"store": "$sale.store", "day": "$sale.day"}, **amounts}}]
+    return [{**each.pop("_id"), **each} for each in _events().aggregate(groups)]
+
+
+def count() -> int:
+    """How many events the timeline holds."""
+    return int(_events().estimated_document_count())

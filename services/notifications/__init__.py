@@ -1,0 +1,1 @@
+"""Notifications: how and when we say it."""

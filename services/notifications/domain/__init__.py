@@ -1,0 +1,1 @@
+"""What notifications decides: whether, when and on which channel something is said."""

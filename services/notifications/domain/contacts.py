@@ -1,0 +1,148 @@
+"""What notifications knows of a customer: where they can be reached, what they allowed, and when it is night for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from shared.contracts.customers import Channel, Purpose
+from shared.contracts.interactions import Scalar
+
+FIRST_NAME_TRAITS = ("first_name", "given_name", "name")
+
+_CHANNELS_BY_REFERENCE: Mapping[str, tuple[Channel, ...]] = {"email": ("email",), "line": ("line",), "phone": ("sms", "call")}
+
+
+class _Consent(Protocol):
+    @property
+    def purpose(self) -> Purpose: ...
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def granted(self) -> bool: ...
+    @property
+    def at(self) -> datetime: ...
+
+
+class _Published(Protocol):
+    """The part of `CustomerPublished` that is read here; its fast decoding fits too."""
+
+    @property
+    def customer_id(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def references(self) -> tuple[str, ...]: ...
+    @property
+    def traits(self) -> dict[str, Scalar]: ...
+    @property
+    def consents(self) -> tuple[_Consent, ...]: ...
+    @property
+    def preferred_channel(self) -> Channel | None: ...
+    @property
+    def language(self) -> str | None: ...
+    @property
+    def time_zone(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a customer said when asked for consent, and when."""
+
+    granted: bool
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One customer as this service needs them. Where a channel has several addresses, the first known is used."""
+
+    customer_id: str
+    version: int
+    addresses: Mapping[Channel, str] = field(default_factory=dict)
+    consents: Mapping[tuple[Purpose, Channel], Answer] = field(default_factory=dict)
+    preferred_channel: Channel | None = None
+    language: str | None = None
+    time_zone: str | None = None
+    first_name: str | None = None
+
+    def allows(self, purpose: Purpose, channel: Channel) -> bool:
+        """Marketing needs a yes; service messages need only the absence of a no."""
+        answer = self.consents.get((purpose, channel))
+        return answer.granted if answer else purpose == "service"
+
+    def consented_after(self, moment: datetime, purpose: Purpose, channel: Channel) -> bool:
+        """Did they say yes, explicitly, later than that?"""
+        answer = self.consents.get((purpose, channel))
+        return answer is not None and answer.granted and answer.at > moment
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Somebody, or an address, that is not to be written to; None means every channel, every purpose."""
+
+    subject: str
+    channel: Channel | None = None
+    purpose: Purpose | None = None
+    until_consent_after: datetime | None = None
+    """Somebody who unsubscribed may change their mind: a consent given after this moment ends it. None: only people lift it."""
+
+    def forbids(self, purpose: Purpose, channel: Channel, contact: Contact) -> bool:
+        """Does it cover that purpose on that channel, and has the customer not thought better of it?"""
+        if self.channel not in (None, channel) or self.purpose not in (None, purpose):
+            return False
+        return self.until_consent_after is None or not contact.consented_after(self.until_consent_after, purpose, channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A marketing message that went out, or may have: what frequency caps count."""
+
+    channel: Channel
+    at: datetime
+
+
+def contact_of(published: _Published) -> Contact:
+    """The contact that a published customer describes."""
+    return Contact(
+        customer_id=published.customer_id,
+        version=published.version,
+        addresses=_addresses(published.references),
+        consents={(consent.purpose, consent.channel): Answer(consent.granted, consent.at) for consent in published.consents},
+        preferred_channel=published.preferred_channel,
+        language=published.language,
+        time_zone=published.time_zone,
+        first_name=_first_name(published.traits),
+    )
+
+
+def suppression_subjects(customer_id: str, contact: Contact | None) -> tuple[str, ...]:
+    """The subjects under which a suppression can name this customer: the customer, each address, an e-mail's domain."""
+    addresses = contact.addresses if contact else {}
+    subjects = [f"customer:{customer_id}"]
+    for channel, address in addresses.items():
+        subjects.append(address_subject(channel, address))
+        if channel == "email":
+            subjects.append(f"domain:{address.rpartition('@')[2].lower()}")
+    return tuple(subjects)
+
+
+def address_subject(channel: Channel, address: str) -> str:
+    """The subject that names an address; e-mail addresses are compared without case."""
+    return f"{channel}:{address.lower() if channel == 'email' else address}"
+
+
+def _addresses(references: Iterable[str]) -> dict[Channel, str]:
+    addresses: dict[Channel, str] = {}
+    for reference in references:
+        kind, _, address = reference.partition(":")
+        for channel in _CHANNELS_BY_REFERENCE.get(kind, ()):
+            addresses.setdefault(channel, address)
+    return addresses
+
+
+def _first_name(traits: Mapping[str, Scalar]) -> str | None:
+    names = (traits.get(name) for name in FIRST_NAME_TRAITS)
+    return next((name.split()[0] for name in names if isinstance(name, str) and name.strip()), None)

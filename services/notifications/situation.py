@@ -1,0 +1,49 @@
+"""What the gate needs to know of a few customers, read just before it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.notifications.domain.channels import Choice, choose_channel
+from services.notifications.domain.contacts import Contact, Sent, Suppression, suppression_subjects
+from services.notifications.domain.messages import Message
+from services.notifications.domain.policy import Proposal, Rules, Verdict, may_send
+from services.notifications.store import contacts, messages, suppressions
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A message and what the gate said."""
+
+    message: Message
+    contact: Contact | None
+    choice: Choice
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Contacts and history by customer, suppressions by subject."""
+
+    contacts: Mapping[str, Contact]
+    suppressions: Mapping[str, list[Suppression]]
+    sent: Mapping[str, list[Sent]]
+
+    def judge(self, message: Message, rules: Rules, now: datetime, wall: datetime) -> Judged:
+        """Ask the gate."""
+        contact = self.contacts.get(message.customer_id)
+        subjects = suppression_subjects(message.customer_id, contact)
+        against = [suppression for subject in subjects for suppression in self.suppressions.get(subject, ())]
+        proposal = Proposal(message.channel, message.purpose, message.expires_at, waited=wall - message.recorded_at)
+        verdict = may_send(proposal, contact, sent=self.sent.get(message.customer_id, ()), suppressions=against, now=now, rules=rules)
+        return Judged(message, contact, choose_channel(contact, message.purpose), verdict)
+
+
+def look_up(asked: Collection[Message], since: datetime) -> Situation:
+    """The situation of these messages' customers, with what was sent to them since then."""
+    ids = {message.customer_id for message in asked}
+    found = contacts.read(ids)
+    subjects = [subject for customer_id in ids for subject in suppression_subjects(customer_id, found.get(customer_id))]
+    return Situation(found, suppressions.active_for(subjects), messages.history(ids, since))

@@ -1,0 +1,15 @@
+"""The database `notifications`: contacts, messages, suppressions, and the key that signs unsubscribe links."""
+
+from __future__ import annotations
+
+from services.notifications.store.contacts import ContactDocument
+from services.notifications.store.messages import MessageDocument
+from services.notifications.store.suppressions import SuppressionDocument
+
+DATABASE = "notifications"
+
+
+def prepare() -> None:
+    """Make the indexes; making them again changes nothing."""
+    for document in (ContactDocument, MessageDocument, SuppressionDocument):
+        document.ensure_indexes()

@@ -1,0 +1,79 @@
+"""Contacts: the read model of `customers-v1`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import mongoengine as me
+from pymongo import DeleteOne, UpdateOne
+
+from services.notifications.domain.contacts import Answer, Contact
+from shared.mongo import refused_as_duplicates
+
+
+class ContactDocument(me.Document):
+    """One customer. A version lower than the one held is never written."""
+
+    meta = {"db_alias": "notifications", "collection": "contacts", "auto_create_index": False}  # noqa: RUF012 - mongoengine's way
+
+    customer_id = me.StringField(primary_key=True)
+    version = me.IntField(required=True)
+    addresses = me.DictField(me.StringField())
+    consents = me.ListField(me.ListField())
+    """Purpose, channel, granted, since when."""
+    preferred_channel = me.StringField()
+    language = me.StringField()
+    time_zone = me.StringField()
+    first_name = me.StringField()
+
+
+def save(contacts: Mapping[str, Contact | None]) -> None:
+    """Keep the newest version of each; None forgets the customer."""
+    writes = [_forget(customer_id) if contact is None else _save(contact) for customer_id, contact in contacts.items()]
+    if not writes:
+        return
+    # The upsert of a version that is not newer finds no document to update and the id taken.
+    refused_as_duplicates(lambda: ContactDocument._get_collection().bulk_write(writes, ordered=False))
+
+
+def read(customer_ids: Collection[str]) -> dict[str, Contact]:
+    """The contacts of these customers that are known."""
+    found = ContactDocument._get_collection().find({"_id": {"$in": list(customer_ids)}})
+    return {document["_id"]: _contact(document) for document in found}
+
+
+def count() -> int:
+    """How many customers are known."""
+    total: int = ContactDocument._get_collection().count_documents({})
+    return total
+
+
+def _forget(customer_id: str) -> DeleteOne:
+    return DeleteOne({"_id": customer_id})
+
+
+def _save(contact: Contact) -> UpdateOne:
+    fields = {
+        "version": contact.version,
+        "addresses": dict(contact.addresses),
+        "consents": [[*allowed, answer.granted, answer.at] for allowed, answer in contact.consents.items()],
+        "preferred_channel": contact.preferred_channel,
+        "language": contact.language,
+        "time_zone": contact.time_zone,
+        "first_name": contact.first_name,
+    }
+    return UpdateOne({"_id": contact.customer_id, "version": {"$lt": contact.version}}, {"$set": fields}, upsert=True)
+
+
+def _contact(document: Mapping[str, Any]) -> Contact:
+    return Contact(
+        customer_id=document["_id"],
+        version=document["version"],
+        addresses=document["addresses"],
+        consents={(purpose, channel): Answer(granted, at) for purpose, channel, granted, at in document["consents"]},
+        preferred_channel=document["preferred_channel"],
+        language=document["language"],
+        time_zone=document["time_zone"],
+        first_name=document["first_name"],
+    )

@@ -1,0 +1,251 @@
+"""Messages: one document per offer, customer and channel. Every change of state is conditional on the state before it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import mongoengine as me
+from pymongo import UpdateMany, UpdateOne
+
+from services.notifications.domain.contacts import Sent
+from services.notifications.domain.messages import COUNTED_BY_CAPS, FINAL, Message, Outcome, State
+from services.notifications.domain.reasons import Reason
+from shared.mongo import insert_new
+
+_MESSAGE_FIELDS = tuple(name for name in Message.__slots__ if name not in ("message_id", "put_off_to"))
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A message that is not through yet: why, and when to ask again by the clock and by the wall's clock."""
+
+    message_id: str
+    due_at: datetime
+    reason: Reason
+    retry_at: datetime
+    detail: str | None = None
+
+
+class MessageDocument(me.Document):
+    """One message and what became of it. `unreported` is there from the outcome until it is published."""
+
+    meta = {  # noqa: RUF012 - mongoengine's way
+        "db_alias": "notifications",
+        "collection": "messages",
+        "auto_create_index": False,
+        "indexes": [
+            ("state", "partition", "due_at"),
+            ("customer_id", "claimed_at"),
+            {"fields": ["unreported"], "sparse": True},
+        ],
+    }
+
+    message_id = me.StringField(primary_key=True)
+    offer_id = me.StringField(required=True)
+    program = me.StringField(required=True)
+    customer_id = me.StringField(required=True)
+    channel = me.StringField(required=True)
+    channel_reason = me.StringField()
+    partition = me.IntField(required=True)
+    template = me.StringField(required=True)
+    purpose = me.StringField(required=True)
+    content = me.DictField()
+    decided_at = me.DateTimeField(required=True)
+    expires_at = me.DateTimeField(required=True)
+    recorded_at = me.DateTimeField(required=True)
+    appended_ms = me.LongField(required=True)
+    state = me.StringField(required=True, choices=[state.value for state in State])
+    reason = me.StringField()
+    detail = me.StringField()
+    language = me.StringField()
+    due_at = me.DateTimeField(required=True)
+    retry_at = me.DateTimeField()
+    """By the wall's clock: not before then, whatever is due."""
+    attempts = me.IntField(default=0)
+    claim = me.StringField()
+    claimed_at = me.DateTimeField()
+    leased_until = me.DateTimeField()
+    """By the wall's clock: after it, the claimer is taken for dead."""
+    outcome_at = me.DateTimeField()
+    unreported = me.IntField()
+    """The partition, while the outcome is not published."""
+
+
+def record(messages: Sequence[Message]) -> set[str]:
+    """Insert the messages as due; the ids that were there already."""
+    there = insert_new(_collection(), [_document(message) for message in messages])
+    return {messages[position].message_id for position in there}
+
+
+def read_due(message_ids: Collection[str], now: datetime, wall: datetime) -> list[Message]:
+    """Those of these messages that may be sent now."""
+    return _messages({"_id": {"$in": list(message_ids)}, **_due(now, wall)})
+
+
+def due(partitions: Collection[int], now: datetime, wall: datetime, limit: int) -> list[Message]:
+    """The messages of these partitions that may be sent now, longest due first."""
+    found = _collection().find({**_due(now, wall), "partition": {"$in": list(partitions)}}).sort("due_at", 1).limit(limit)
+    return [_message(document) for document in found]
+
+
+def history(customer_ids: Collection[str], since: datetime) -> dict[str, list[Sent]]:
+    """The marketing messages that went out to these customers since then, or may have."""
+    wanted = {
+        "customer_id": {"$in": list(customer_ids)},
+        "claimed_at": {"$gt": since},
+        "state": {"$in": list(COUNTED_BY_CAPS)},
+        "purpose": "marketing",
+    }
+    sent: dict[str, list[Sent]] = defaultdict(list)
+    for document in _collection().find(wanted, {"customer_id": 1, "channel": 1, "claimed_at": 1}):
+        sent[document["customer_id"]].append(Sent(document["channel"], document["claimed_at"]))
+    return sent
+
+
+def claim(message_ids: Collection[str], token: str, now: datetime, leased_until: datetime) -> set[str]:
+    """Take due messages for sending; the ids of those that nobody else had taken."""
+    if not message_ids:
+        return set()
+    ids = list(message_ids)
+    change = {"state": State.SENDING, "claim": token, "claimed_at": now, "leased_until": leased_until}
+    changed = _collection().update_many({"_id": {"$in": ids}, "state": State.DUE}, {"$set": change, "$inc": {"attempts": 1}})
+    if changed.modified_count == len(ids):
+        return set(ids)
+    taken = _collection().find({"_id": {"$in": ids}, "claim": token, "state": State.SENDING}, {"_id": 1})
+    return {document["_id"] for document in taken}
+
+
+def defer(deferrals: Iterable[Postponed]) -> None:
+    """Put due messages off."""
+    _write(UpdateOne({"_id": one.message_id, "state": State.DUE}, {"$set": _postponed(one)}) for one in deferrals)
+
+
+def suppress(outcomes: Sequence[Outcome]) -> bool:
+    """Close due messages that may not be sent; True if all of them were still due."""
+    return _close(outcomes, {"state": State.DUE})
+
+
+def settle(outcomes: Sequence[Outcome], token: str) -> bool:
+    """Close the messages of one claim; True if all of them were still under it."""
+    return _close(outcomes, {"state": State.SENDING, "claim": token})
+
+
+def release(postponed: Iterable[Postponed], token: str) -> None:
+    """Give messages of one claim back that certainly did not go out: they are due again, and caps do not count them."""
+    unclaimed = {"claim": "", "claimed_at": "", "leased_until": ""}
+    _write(
+        UpdateOne(
+            {"_id": one.message_id, "state": State.SENDING, "claim": token},
+            {"$set": {"state": State.DUE, **_postponed(one)}, "$unset": unclaimed},
+        )
+        for one in postponed
+    )
+
+
+def abandon(partitions: Collection[int], wall: datetime, now: datetime) -> list[str]:
+    """Mark as unknown what somebody claimed and, by the end of the lease, had neither sent nor given back; the channels of these."""
+    wanted = {"state": State.SENDING, "partition": {"$in": list(partitions)}, "leased_until": {"$lt": wall}}
+    change = {"state": State.UNKNOWN, "reason": Reason.PROCESS_DIED, "outcome_at": now}
+    found = list(_collection().find(wanted, {"partition": 1, "channel": 1}))
+    _write(UpdateOne({"_id": one["_id"], **wanted}, {"$set": {**change, "unreported": one["partition"]}}) for one in found)
+    return [one["channel"] for one in found]
+
+
+def unreported(partitions: Collection[int], limit: int) -> list[Outcome]:
+    """Outcomes that are not published yet."""
+    found = _collection().find({"unreported": {"$in": list(partitions)}}).limit(limit)
+    return [_outcome(document) for document in found]
+
+
+def final(message_ids: Collection[str]) -> list[Outcome]:
+    """The outcomes of those of these messages that have one."""
+    found = _collection().find({"_id": {"$in": list(message_ids)}, "state": {"$in": list(FINAL)}})
+    return [_outcome(document) for document in found]
+
+
+def reported(message_ids: Collection[str]) -> None:
+    """These outcomes are published."""
+    _write([UpdateMany({"_id": {"$in": list(message_ids)}}, {"$unset": {"unreported": ""}})])
+
+
+def page(customer_id: str | None, state: State | None, after: str, limit: int) -> list[Mapping[str, Any]]:
+    """The messages after an id, in order of id, as they are kept."""
+    wanted: dict[str, Any] = {"_id": {"$gt": after}}
+    if customer_id is not None:
+        wanted["customer_id"] = customer_id
+    if state is not None:
+        wanted["state"] = state
+    return list(_collection().find(wanted).sort("_id", 1).limit(limit))
+
+
+def find(message_id: str) -> Message | None:
+    """One message."""
+    return next(iter(_messages({"_id": message_id})), None)
+
+
+def tally() -> list[tuple[str, str, str | None, int]]:
+    """How many messages there are by channel, state and reason."""
+    group = {"_id": {"channel": "$channel", "state": "$state", "reason": "$reason"}, "count": {"$sum": 1}}
+    rows = _collection().aggregate([{"$group": group}])
+    return [(row["_id"]["channel"], row["_id"]["state"], row["_id"].get("reason"), row["count"]) for row in rows]
+
+
+def _due(now: datetime, wall: datetime) -> dict[str, Any]:
+    return {"state": State.DUE, "due_at": {"$lte": now}, "retry_at": {"$not": {"$gt": wall}}}
+
+
+def _close(outcomes: Sequence[Outcome], condition: Mapping[str, Any]) -> bool:
+    """Write outcomes, those that read the same in one go: most of a claim does."""
+    alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        alike[tuple(_final(outcome).items())].append(outcome.message.message_id)
+    return _write(UpdateMany({"_id": {"$in": ids}, **condition}, {"$set": dict(fields)}) for fields, ids in alike.items()) == len(outcomes)
+
+
+def _final(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "outcome_at": outcome.at,
+        "channel_reason": outcome.channel_reason,
+        "language": outcome.language,
+        "unreported": outcome.message.partition,
+    }
+
+
+def _write(writes: Iterable[UpdateOne | UpdateMany]) -> int:
+    """Do the writes, in one request; how many documents were matched."""
+    listed = list(writes)
+    return int(_collection().bulk_write(listed, ordered=False).matched_count) if listed else 0
+
+
+def _document(message: Message) -> dict[str, Any]:
+    fields = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+    return {"_id": message.message_id, **fields, "content": dict(message.content), "state": State.DUE, "due_at": message.decided_at}
+
+
+def _postponed(one: Postponed) -> dict[str, Any]:
+    return {"due_at": one.due_at, "reason": one.reason, "detail": one.detail, "retry_at": one.retry_at}
+
+
+def _messages(wanted: Mapping[str, Any]) -> list[Message]:
+    return [_message(document) for document in _collection().find(wanted)]
+
+
+def _message(document: Mapping[str, Any]) -> Message:
+    put_off_to = document["due_at"] if document["due_at"] > document["decided_at"] else None
+    return Message(message_id=document["_id"], put_off_to=put_off_to, **{name: document[name] for name in _MESSAGE_FIELDS})
+
+
+def _outcome(document: Mapping[str, Any]) -> Outcome:
+    reason = document.get("reason")
+    return Outcome(_message(document), State(document["state"]), document["outcome_at"], Reason(reason) if reason else None)
+
+
+def _collection() -> Any:
+    return MessageDocument._get_collection()

@@ -1,0 +1,1 @@
+"""What customers are worth, what they need, and who is leaving."""

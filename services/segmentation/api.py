@@ -1,0 +1,138 @@
+"""What segmentation answers, always from the read model, with the moment it is as of."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+
+from services.segmentation import store
+from services.segmentation.domain.segments import NAMES
+from services.segmentation.domain.summary import TOTALS
+from shared.mongo import in_store
+from shared.problems import Problem
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+After = Annotated[str, Query(description="The `next` of the page before.")]
+Order = Literal["value_at_risk", "expected_value"]
+
+
+def create_router() -> APIRouter:
+    """The routes of segmentation."""
+    router = APIRouter(tags=["segmentation"])
+    _add_totals(router)
+    _add_scores(router)
+    _add_segments(router)
+    return router
+
+
+def _add_totals(router: APIRouter) -> None:
+    @router.get("/v1/totals")
+    async def totals() -> dict[str, Any]:
+        """Exact sums over all rows, and how far each partition has read."""
+        summaries = await in_store(store.read_summaries)
+        added: Counter[str] = Counter()
+        for each in summaries:
+            added.update(each["totals"])
+        applied = {str(each["_id"]): each["applied"] for each in summaries}
+        return {**{name: added[name] for name in TOTALS}, "as_of": store.as_of(summaries), "applied": applied}
+
+    @router.get("/v1/summary")
+    async def summary() -> dict[str, Any]:
+        """Customers and money by value class and by risk band."""
+        summaries = await in_store(store.read_summaries)
+        classes = _add_up(each["classes"] for each in summaries)
+        spent = sum(each["year_spend_minor"] for each in classes.values())
+        buyers = sum(each["customers"] for name, each in classes.items() if name != "none")
+        for name, each in classes.items():
+            each["spend_share"] = _share(each["year_spend_minor"], spent)
+            each["customer_share"] = _share(each["customers"], buyers) if name != "none" else 0.0
+        return {
+            "rfm_cells": _add_up(each["cells"] for each in summaries),
+            "value_classes": classes,
+            "risk_bands": _add_up(each["bands"] for each in summaries),
+            "as_of": store.as_of(summaries),
+        }
+
+    @router.get("/v1/value-curve")
+    async def value_curve() -> dict[str, Any]:
+        """The 80/20 curve, as the worker with the most buyers sees it."""
+        curves = await in_store(store.read_curves)
+        if not curves:
+            return {"buyers": 0, "class_a_minor": None, "class_b_minor": None, "points": [], "as_of": None}
+        best = max(curves, key=lambda each: (each["as_of"], each["buyers"]))
+        points = [
+            {"customer_share": customers, "spend_share": spend}
+            for customers, spend in zip(best["customer_share"], best["spend_share"], strict=True)
+        ]
+        return {name: best[name] for name in ("buyers", "class_a_minor", "class_b_minor", "as_of")} | {"points": points}
+
+
+def _add_scores(router: APIRouter) -> None:
+    @router.get("/v1/customers/{customer_id}/scores")
+    async def scores_of(customer_id: str) -> dict[str, Any]:
+        """The scores and segments of one customer."""
+        found = await in_store(store.read_scores, customer_id)
+        if found is None:
+            raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
+        return _customer(found)
+
+    @router.get("/v1/scores")
+    async def best(order: Order = "value_at_risk", limit: Limit = 10, after: After = "") -> dict[str, Any]:
+        """Customers by a score, highest first; equal ones by id."""
+        column = f"{order}_minor"
+        rows = await in_store(store.read_best, column, limit, _place(after))
+        last = f"{rows[-1][column]}/{rows[-1]['_id']}" if len(rows) == limit else None
+        return {"customers": [_customer(row) for row in rows], "next": last, "as_of": _oldest(rows)}
+
+
+def _add_segments(router: APIRouter) -> None:
+    @router.get("/v1/segments")
+    async def segments() -> dict[str, Any]:
+        """How many customers are in each segment."""
+        summaries = await in_store(store.read_summaries)
+        added: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
+        for each in summaries:
+            added.update(each["segments"])
+        return {"segments": dict(added), "as_of": store.as_of(summaries)}
+
+    @router.get("/v1/segments/{name}/members")
+    async def members(name: str, limit: Limit = 100, after: After = "") -> dict[str, Any]:
+        """The customers in a segment, by id."""
+        if name not in NAMES:
+            raise Problem(404, "Unknown segment", f"There is no segment {name}; there are: {', '.join(NAMES)}.")
+        rows = await in_store(store.read_members, name, limit, after)
+        last = rows[-1]["_id"] if len(rows) == limit else None
+        return {"segment": name, "members": [_customer(row) for row in rows], "next": last, "as_of": _oldest(rows)}
+
+
+def _customer(row: dict[str, Any]) -> dict[str, Any]:
+    return {"customer_id": row["_id"], **{name: value for name, value in row.items() if name not in ("_id", "partition")}}
+
+
+def _place(after: str) -> tuple[int, str] | None:
+    if not after:
+        return None
+    value, _, customer = after.partition("/")
+    if not value.isdecimal() or not customer:
+        raise Problem(422, "Invalid request", "`after` must be the `next` of the page before.")
+    return int(value), customer
+
+
+def _oldest(rows: list[dict[str, Any]]) -> datetime | None:
+    return min((row["as_of"] for row in rows), default=None)
+
+
+def _add_up(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, Any]]:
+    added: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for table in tables:
+        for name, row in table.items():
+            added[name].update(row)
+    return {name: dict(row) for name, row in added.items()}
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole > 0 else 0.0

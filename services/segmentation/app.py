@@ -1,0 +1,76 @@
+"""What segmentation is made of; the only place that knows all its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from services.segmentation import store
+from services.segmentation.ageing import Ageing
+from services.segmentation.api import create_router
+from services.segmentation.copying import Copying
+from services.segmentation.handlers import on_customer_events, on_customers
+from services.segmentation.partitions import SegmentationPartitions, Sources
+from services.segmentation.read_model import ReadModel
+from services.segmentation.rescoring import Rescoring
+from services.segmentation.settings import SegmentationSettings
+from services.segmentation.shipped import load_shipped_model
+from services.segmentation.snapshots import SnapshotFiles
+from services.segmentation.telling import ScoreTelling
+from services.segmentation.worker import Worker
+from shared.clock import Clock
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE
+from shared.mongo import in_store
+from shared.service import Publisher, Service, Timer
+from shared.streaming.reader import bounds_of_partition, read_partition
+from shared.timeline import read_timeline
+
+SETTINGS = SegmentationSettings
+
+
+def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) -> Service:
+    """Segmentation as it runs: with Kafka's changelog, identity's timeline over HTTP, and snapshots in the data directory."""
+    servers = settings.kafka_bootstrap_servers
+    sources = Sources(
+        read_changelog=partial(read_partition, servers, SEGMENTATION_STATE),
+        changelog_bounds=partial(bounds_of_partition, servers, SEGMENTATION_STATE),
+        events_bounds=partial(bounds_of_partition, servers, CUSTOMER_EVENTS),
+        customers_bounds=partial(bounds_of_partition, servers, CUSTOMERS),
+        read_timeline=partial(read_timeline, settings.identity_url),
+        snapshots=SnapshotFiles(settings.data_dir),
+    )
+    return compose(publisher, settings, clock, sources)
+
+
+def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, sources: Sources) -> Service:
+    """Segmentation from its collaborators; tests give other sources."""
+    shipped = load_shipped_model(settings.scoring_model)
+    worker = Worker(publisher, clock, settings, shipped.model)
+    rescoring = Rescoring(worker)
+    telling, read_model = ScoreTelling(worker), ReadModel(worker, rescoring)
+    partitions = SegmentationPartitions(worker, sources, read_model.finish)
+    copying = Copying(worker, partitions)
+
+    async def start(topic_ids: Mapping[str, str]) -> None:
+        await in_store(store.prepare)
+        await partitions.start(topic_ids)
+
+    async def stop() -> None:
+        await read_model.finish()
+        await copying.finish()
+
+    return Service(
+        "segmentation",
+        listens={CUSTOMER_EVENTS: partial(on_customer_events, worker=worker), CUSTOMERS: partial(on_customers, worker=worker)},
+        api=create_router(),
+        partitions=partitions,
+        timers=(
+            Timer(0.1, rescoring.tick),
+            Timer(1.0, telling.tick),
+            Timer(0.75, read_model.tick),
+            Timer(1.0, copying.tick),
+            Timer(5.0, Ageing(worker, shipped.data_until).tick),
+        ),
+        start=start,
+        stop=stop,
+    )

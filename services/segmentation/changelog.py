@@ -1,0 +1,120 @@
+"""What segmentation-state-v1 holds: a record for each row, and one for each partition that says how far its rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import count
+
+import msgspec
+import numpy as np
+
+from services.segmentation.domain.arrays import hex_from_ids
+from services.segmentation.domain.models.rfm import NO_QUINTILES, Quintiles
+from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.models.value_curve import ValueCurve
+from services.segmentation.positions import Positions
+from shared.streaming.partitions import partition_for
+from shared.streaming.records import Message
+
+META_PREFIX = b"partition-"
+
+
+class MarketMeta(msgspec.Struct, frozen=True):
+    """The market that memberships were settled by, so that a restart does not judge by another."""
+
+    recency_days: list[int] = []
+    frequency: list[int] = []
+    spend_minor: list[int] = []
+    class_a_minor: int = 0
+    class_b_minor: int = 0
+    mean_spend_minor: float = 0.0
+    buyers: int = 0
+
+
+class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one partition besides its rows."""
+
+    generation: int
+    """Of the writer: grows whenever the partition is taken over, so a predecessor's late records lose."""
+    revision: int
+    """Counts this writer's records."""
+    floor: int
+    """Rows written by generations below it are void: a rebuild began there."""
+    catching_up: bool
+    events_topic_id: str
+    applied: int
+    resume: int
+    customers_topic_id: str
+    customers_applied: int
+    vector: dict[str, int]
+    parked: list[tuple[str, int]]
+    doubtful: list[tuple[int, int]]
+    change_number: int
+    """The highest that was given to a change of memberships."""
+    published: int
+    """Changes up to this number were published."""
+    silent_rounds: int = 0
+    """Rounds of re-scoring after a rebuild that are still to be nobody's news."""
+    silent_customers_until: int = 0
+    """Customers before this offset of customers-v1 are not to be news either; 0 where all are."""
+    market: MarketMeta = MarketMeta()
+
+    def positions(self) -> Positions:
+        """How far the rows are."""
+        return Positions(
+            events_topic_id=self.events_topic_id,
+            applied=self.applied,
+            customers_topic_id=self.customers_topic_id,
+            customers_applied=self.customers_applied,
+            vector={log.encode(): offset for log, offset in self.vector.items()},
+            parked={(log.encode(), offset) for log, offset in self.parked},
+            doubtful=dict(self.doubtful),
+        )
+
+
+_DECODER = msgspec.json.Decoder(PartitionMeta)
+
+
+@lru_cache(maxsize=64)
+def meta_key(partition: int) -> bytes:
+    """The key of a partition's own record: the first of its kind that the partitioner puts there."""
+    return next(key for key in (META_PREFIX + f"{partition}-{n}".encode() for n in count()) if partition_for(key) == partition)
+
+
+def meta_message(partition: int, meta: PartitionMeta) -> Message:
+    """The partition's own record."""
+    return Message(meta_key(partition), msgspec.json.encode(meta))
+
+
+def read_meta(value: bytes) -> PartitionMeta:
+    """Read it back. Raises ValueError."""
+    return _DECODER.decode(value)
+
+
+def row_messages(ids: np.ndarray[tuple[int, int], np.dtype[np.uint64]], packed: Sequence[bytes]) -> list[Message]:
+    """The records of rows."""
+    return [Message(key.encode(), value) for key, value in zip(hex_from_ids(ids), packed, strict=True)]
+
+
+def market_meta(market: Market) -> MarketMeta:
+    """A market as it is kept."""
+    quintiles, curve = market.quintiles, market.curve
+    return MarketMeta(
+        quintiles.recency_days.tolist(),
+        quintiles.frequency.tolist(),
+        quintiles.spend_minor.tolist(),
+        curve.class_a_minor,
+        curve.class_b_minor,
+        market.mean_spend_minor,
+        market.buyers,
+    )
+
+
+def market_from(kept: MarketMeta) -> Market:
+    """A market read back; its curve has lost its points, which only the API shows."""
+    if not kept.buyers:
+        return Market()
+    cuts = [np.array(values, dtype=np.int64) for values in (kept.recency_days, kept.frequency, kept.spend_minor)]
+    quintiles = Quintiles(*cuts) if kept.recency_days else NO_QUINTILES
+    return Market(quintiles, ValueCurve(kept.class_a_minor, kept.class_b_minor), kept.mean_spend_minor, kept.buyers)

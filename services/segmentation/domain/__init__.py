@@ -1,0 +1,1 @@
+"""What segmentation decides: rows, scores and segments; arrays in, arrays out."""

@@ -1,0 +1,57 @@
+"""Recency, frequency, monetary value: exact quintiles over a worker's buyers, and the eleven usual cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.segmentation.domain.arrays import Integers
+
+CELLS = (
+    "none", "champions", "loyal", "potential_loyalist", "new", "promising", "needs_attention",
+    "about_to_sleep", "at_risk", "cannot_lose", "hibernating", "lost",
+)  # fmt: skip
+"""By cell number; 0 is for who never bought."""
+
+_GRID = (
+    ("lost", "hibernating", "at_risk", "cannot_lose", "cannot_lose"),
+    ("hibernating", "about_to_sleep", "at_risk", "at_risk", "at_risk"),
+    ("about_to_sleep", "needs_attention", "needs_attention", "loyal", "loyal"),
+    ("promising", "potential_loyalist", "potential_loyalist", "loyal", "champions"),
+    ("new", "potential_loyalist", "potential_loyalist", "champions", "champions"),
+)
+"""By recency score (down, 5 = bought last) and the mean of frequency and monetary score (across)."""
+_CELL = np.array([[CELLS.index(name) for name in row] for row in _GRID], dtype=np.int64)
+_SHARES = (0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Quintiles:
+    """The four values that part buyers into five; empty before there are any, which puts everybody in the middle."""
+
+    recency_days: Integers
+    frequency: Integers
+    spend_minor: Integers
+
+    @staticmethod
+    def of(recency_days: Integers, frequency: Integers, spend_minor: Integers) -> Quintiles:
+        """Exact quintiles of these buyers."""
+        if not len(recency_days):
+            return NO_QUINTILES
+        cuts = (np.quantile(values, _SHARES, method="inverted_cdf").astype(np.int64) for values in (recency_days, frequency, spend_minor))
+        return Quintiles(*cuts)
+
+    def cells(self, recency_days: Integers, frequency: Integers, spend_minor: Integers) -> Integers:
+        """The cell number of each buyer."""
+        recency = 6 - _score(self.recency_days, recency_days)
+        both = _score(self.frequency, frequency) + _score(self.spend_minor, spend_minor)
+        found: Integers = _CELL[recency - 1, (both + 1) // 2 - 1]
+        return found
+
+
+NO_QUINTILES = Quintiles(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+
+
+def _score(cuts: Integers, values: Integers) -> Integers:
+    return np.searchsorted(cuts, values, side="left") + 1 if len(cuts) else np.full(len(values), 3)

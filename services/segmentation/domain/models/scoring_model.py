@@ -1,0 +1,52 @@
+"""What scores are computed with: a fitted model, and what the worker's own customers tell it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.segmentation.domain.arrays import Floats
+from services.segmentation.domain.models.bg_nbd import BgNbd
+from services.segmentation.domain.models.gamma_gamma import GammaGamma
+from services.segmentation.domain.models.rfm import NO_QUINTILES, Quintiles
+from services.segmentation.domain.models.value_curve import NO_CURVE, ValueCurve
+
+QUARTERS = (13.0, 26.0, 39.0, 52.0)
+"""Weeks; four horizons give the year's discounted value within 1e-3 of a monthly sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringModel:
+    """When they buy (BG/NBD, in weeks), how much (gamma-gamma, in minor units), and how much the signs of defection shift the risk."""
+
+    name: str
+    purchases: BgNbd
+    amounts: GammaGamma
+    sign_weights: tuple[float, ...] = ()
+    """Log-odds for each sign at full strength; none until a deployment has learned them from outcomes."""
+
+    def in_money_of(self, mean_spend_minor: float) -> ScoringModel:
+        """The same model where a purchase day is worth that much: a fit in dollars says nothing about the level in baht."""
+        return replace(self, amounts=self.amounts.scaled_to(mean_spend_minor)) if mean_spend_minor > 0 else self
+
+    def year_value_minor(self, x: Floats, t_x: Floats, age: Floats, mean_spend: Floats, discount_per_year: float) -> Floats:
+        """Expected spend over the next 52 weeks, discounted. Each quarter's share is discounted from its middle month's end."""
+        total = np.zeros_like(x)
+        before = np.zeros_like(x)
+        for quarter, weeks in enumerate(QUARTERS):
+            until = np.maximum(self.purchases.expected_purchases(x, t_x, age, weeks), before)
+            total += (until - before) / (1.0 + discount_per_year) ** ((3 * quarter + 2) / 12)
+            before = until
+        return total * mean_spend
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Where a customer stands among the others: refreshed whenever everyone is re-scored."""
+
+    quintiles: Quintiles = NO_QUINTILES
+    curve: ValueCurve = NO_CURVE
+    mean_spend_minor: float = 0.0
+    """Mean over buyers of what a purchase day brings; 0 before there are any."""
+    buyers: int = 0

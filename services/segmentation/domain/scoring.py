@@ -1,0 +1,159 @@
+"""Scores of many customers at once: what they are worth and how likely they are to leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, logit
+
+from services.segmentation.domain import signs
+from services.segmentation.domain.arrays import Bits, Floats, Integers, Mask
+from services.segmentation.domain.models.history import DAYS_PER_WEEK
+from services.segmentation.domain.models.rfm import CELLS
+from services.segmentation.domain.models.scoring_model import Market, ScoringModel
+from services.segmentation.domain.models.value_curve import CLASSES, NONE
+from services.segmentation.domain.state import money
+from services.segmentation.domain.state.rows import CustomerState
+
+BANDS = ("none", "safe", "watch", "at_risk", "leaving", "lost")
+"""By band number; 0 is for who never bought."""
+BAND_FROM = MappingProxyType({"watch": 0.15, "at_risk": 0.35, "leaving": 0.60, "lost": 0.90})
+"""The risk from which on a customer belongs to a band."""
+_CUTS = np.array(list(BAND_FROM.values()))
+
+_MOST_MINOR = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What scores are asked about: which moment, which horizon, by which model, among whom."""
+
+    today: int
+    """Days since the epoch."""
+    model: ScoringModel
+    market: Market
+    horizon_days: int = 90
+    discount_per_year: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreBatch:
+    """Scores by column, one place a row; who never bought has `bought` false and zeros."""
+
+    rows: Integers
+    bought: Mask
+    recency_days: Integers
+    day_count: Integers
+    monetary_minor: Integers
+    year_spend_minor: Integers
+    cell: Integers
+    value_class: Integers
+    buys_again: Floats
+    risk: Floats
+    band: Integers
+    expected_value_minor: Integers
+    value_at_risk_minor: Integers
+    spend_drop: Floats
+    visit_drop: Floats
+    strengths: Floats
+
+
+def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
+    """Score these rows as of a day. Nothing is cached: scoring a row costs about as much as finding it."""
+    bought = state.purchase_count[rows] > 0
+    last = np.where(bought, state.last_day[rows], ask.today).astype(np.int64)
+    first = np.where(bought, state.first_day[rows], ask.today).astype(np.int64)
+    today = np.maximum(last, ask.today)
+    days = state.day_count[rows].astype(np.int64)
+    x, t_x, age = (np.maximum(days - 1, 0).astype(float), (last - first) / DAYS_PER_WEEK, (today - first) / DAYS_PER_WEEK)
+
+    buckets = year_buckets(state, rows, today)
+    year_spend = buckets.sum(axis=1)
+    recency = today - last
+    monetary = np.rint((state.bought_minor[rows] - state.refunded_minor[rows]) / np.maximum(days, 1)).astype(np.int64)
+
+    model = ask.model.in_money_of(ask.market.mean_spend_minor)
+    buys_again = model.purchases.buys_within(x, t_x, age, ask.horizon_days / DAYS_PER_WEEK) * bought
+    spend_drop = signs.falling_spend(buckets, first, today) * bought
+    visit_drop = signs.fewer_visits(state, rows, today) * bought
+    silence = model.purchases.silence(x, t_x, age)
+    strengths = bought[:, None] * signs.strengths(
+        state,
+        rows,
+        silence=silence,
+        recency=recency,
+        spend_drop=spend_drop,
+        visit_drop=visit_drop,
+        horizon_days=ask.horizon_days,
+    )
+    risk = _shift(1.0 - buys_again, strengths, model.sign_weights) * bought
+    mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
+    expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
+    expected = np.clip(np.nan_to_num(expected), 0.0, _MOST_MINOR)
+    return ScoreBatch(
+        rows=rows,
+        bought=bought,
+        recency_days=recency,
+        day_count=days,
+        monetary_minor=monetary,
+        year_spend_minor=year_spend,
+        cell=ask.market.quintiles.cells(recency, days, year_spend) * bought,
+        value_class=np.where(bought, ask.market.curve.classes(year_spend), NONE),
+        buys_again=buys_again,
+        risk=risk,
+        band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
+        expected_value_minor=np.rint(expected).astype(np.int64),
+        value_at_risk_minor=np.rint(expected * risk).astype(np.int64),
+        spend_drop=spend_drop,
+        visit_drop=visit_drop,
+        strengths=strengths,
+    )
+
+
+def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integers:
+    """Shape (n, 13): net money by 4-week bucket, the running one first."""
+    amounts = money.join(state.bucket_low[rows], state.bucket_high[rows])
+    return money.by_age(amounts, state.newest_bucket[rows].astype(np.int64), money.bucket_of(today))
+
+
+def told_signature(scores: ScoreBatch) -> Bits:
+    """16 bits that change when a score changes enough to be worth telling: risk by whole percents, class, cell."""
+    percent = np.rint(scores.risk * 100).astype(np.int64)
+    return (percent | scores.value_class << 7 | scores.cell << 9).astype(np.uint64)
+
+
+def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
+    """What is told to others: for each row the fields of `shared.contracts.scores.Scores`, ready for JSON."""
+    columns = (
+        scores.bought, scores.recency_days, scores.day_count, scores.monetary_minor, scores.cell, scores.value_class,
+        scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor,
+    )  # fmt: skip
+    rows = zip(*(column.tolist() for column in columns), signs.two_strongest(scores.strengths), strict=True)
+    return [
+        {
+            "recency_days": recency if bought else None,
+            "frequency": max(days - 1, 0),
+            "monetary_minor": monetary,
+            "rfm_cell": CELLS[cell],
+            "value_class": CLASSES[value_class],
+            "buys_again": round(buys_again, 6),
+            "risk": round(risk, 6),
+            "risk_band": BANDS[band],
+            "expected_value_minor": expected,
+            "value_at_risk_minor": at_risk,
+            "reasons": reasons,
+            "model": model,
+        }
+        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, reasons in rows
+    ]
+
+
+def _shift(risk: Floats, strengths: Floats, weights: tuple[float, ...]) -> Floats:
+    """Add the signs' log-odds to the risk."""
+    if not any(weights):
+        return risk
+    shifted: Floats = expit(logit(np.clip(risk, 1e-9, 1 - 1e-9)) + strengths @ np.array(weights))
+    return shifted

@@ -1,0 +1,87 @@
+"""Signs of defection: what a shopkeeper would point at, each with a strength from 0 to 1."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+
+from services.segmentation.domain.arrays import Floats, Integers
+from services.segmentation.domain.state import money
+from services.segmentation.domain.state.days import count_days
+from services.segmentation.domain.state.rows import CustomerState
+
+RECENT_BUCKETS, BEFORE_BUCKETS = 3, 6
+RECENT_DAYS, BEFORE_DAYS = 84, 168
+_ENOUGH_DAYS = 84
+"""Less history before the recent twelve weeks than this says nothing about a fall."""
+_RETURNS_COUNT_DOUBLE = 2.0
+
+
+class Sign(StrEnum):
+    """Why somebody is thought to be leaving; the order is that of the columns of strengths."""
+
+    OVERDUE = "overdue"
+    FALLING_SPEND = "falling_spend"
+    FEWER_VISITS = "fewer_visits"
+    LONG_SILENCE = "long_silence"
+    BOUGHT_ONCE = "bought_once"
+    COMPLAINED = "complained"
+    RETURNS = "returns"
+
+
+SIGNS = tuple(Sign)
+
+
+def falling_spend(buckets: Integers, first_day: Integers, today: Integers) -> Floats:
+    """By how much a week's spend in the newest three 4-week buckets lies below the six before; 0 where it does not, or history is short.
+
+    `buckets` has the running bucket in column 0, of which only the days so far count.
+    """
+    recent_days = (RECENT_BUCKETS - 1) * money.BUCKET_DAYS + today % money.BUCKET_DAYS + 1
+    before_days = np.clip(today + 1 - recent_days - first_day, 0, BEFORE_BUCKETS * money.BUCKET_DAYS)
+    recent = buckets[:, :RECENT_BUCKETS].sum(axis=1)
+    before = buckets[:, RECENT_BUCKETS : RECENT_BUCKETS + BEFORE_BUCKETS].sum(axis=1)
+    return _drop(recent, recent_days, before, before_days)
+
+
+def fewer_visits(state: CustomerState, rows: Integers, today: Integers) -> Floats:
+    """By how much the purchase days of the last 84 days lie below the rate of the 168 before."""
+    bitmap, last = state.bitmap[rows], state.last_day[rows].astype(np.int64)
+    turn = today - RECENT_DAYS + 1
+    recent = count_days(bitmap, last, turn, today + 1)
+    before = count_days(bitmap, last, turn - BEFORE_DAYS, turn)
+    return _drop(recent, np.full(len(rows), RECENT_DAYS), before, np.clip(turn - state.first_day[rows], 0, BEFORE_DAYS))
+
+
+def _drop(recent: Integers, recent_days: Integers, before: Integers, before_days: Integers) -> Floats:
+    judged = (before > 0) & (before_days >= _ENOUGH_DAYS)
+    rate_before = np.where(judged, before, 1) / np.maximum(before_days, 1)
+    return np.where(judged, np.clip(1.0 - np.maximum(recent, 0) / recent_days / rate_before, 0.0, 1.0), 0.0)
+
+
+def strengths(
+    state: CustomerState, rows: Integers, *, silence: Floats, recency: Integers, spend_drop: Floats, visit_drop: Floats, horizon_days: int
+) -> Floats:
+    """Shape (n, signs). `silence` is the model's probability that a living customer is silent this long."""
+    bought = np.maximum(state.bought_minor[rows], 1)
+    return np.stack(
+        [
+            1.0 - silence,
+            spend_drop,
+            visit_drop,
+            np.minimum(recency / horizon_days, 1.0),
+            np.where(state.day_count[rows] == 1, 0.5, 0.0),
+            np.where(state.complaint_count[rows] > 0, 0.75, 0.0),
+            np.clip(_RETURNS_COUNT_DOUBLE * state.refunded_minor[rows] / bought, 0.0, 1.0),
+        ],
+        axis=1,
+    )
+
+
+def two_strongest(signs: Floats) -> list[tuple[str, ...]]:
+    """The names of each row's two strongest signs, strongest first; a sign without strength is none."""
+    order = np.argsort(-signs, axis=1, kind="stable")[:, :2]
+    held = np.take_along_axis(signs, order, axis=1) > 0
+    rows = zip(order.tolist(), held.tolist(), strict=True)
+    return [tuple(SIGNS[sign] for sign, holds in zip(row, hold, strict=True) if holds) for row, hold in rows]

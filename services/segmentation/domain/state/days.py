@@ -1,0 +1,37 @@
+"""Which days somebody bought on: 512 bits a row, bit `day % 512`, for the 512 days that end with the newest purchase day."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from services.segmentation.domain.arrays import Bits, Integers
+
+SPAN_DAYS = 512
+WORDS = SPAN_DAYS // 64
+
+_LOWEST = np.array([(1 << count) - 1 for count in range(65)], dtype=np.uint64)
+"""`_LOWEST[n]` has its n lowest bits set."""
+_WORD_START = np.arange(WORDS, dtype=np.int64) * 64
+
+
+def bits_of_days(first_day: Integers, length: Integers) -> Bits:
+    """Shape (n, 8): the bits of the `length` days from `first_day` on; a length below 1 is none, above 512 is all."""
+    length = np.clip(length, 0, SPAN_DAYS)
+    start = first_day % SPAN_DAYS
+    end = start + length
+    return _bits_between(start, np.minimum(end, SPAN_DAYS)) | _bits_between(np.zeros_like(start), end - SPAN_DAYS)
+
+
+def _bits_between(start: Integers, end: Integers) -> Bits:
+    low = np.clip(start[:, None] - _WORD_START, 0, 64)
+    high = np.clip(end[:, None] - _WORD_START, 0, 64)
+    between: Bits = _LOWEST[high] & ~_LOWEST[low]
+    return between
+
+
+def count_days(bitmap: Bits, newest_day: Integers, from_day: Integers, until_day: Integers) -> Integers:
+    """How many purchase days lie in [from_day, until_day), of those that the bitmap still covers."""
+    start = np.maximum(from_day, newest_day - (SPAN_DAYS - 1))
+    end = np.minimum(until_day, newest_day + 1)
+    counted: Integers = np.bitwise_count(bitmap & bits_of_days(start, end - start)).sum(axis=1, dtype=np.int64)
+    return counted

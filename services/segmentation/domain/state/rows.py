@@ -1,0 +1,164 @@
+"""The rows: one a profile, in columns that grow together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.segmentation.domain.arrays import Bits, Bytes, Ids, Integers, Mask
+from services.segmentation.domain.state import money
+from services.segmentation.domain.state.days import WORDS
+from services.segmentation.domain.state.index import RowIndex
+
+NEVER = -1
+"""In `last_day` and `newest_bucket`: nothing yet."""
+NOT_YET = 2**31 - 1
+"""In `first_day` and `known_since_day`: nothing yet, so that the smallest day wins."""
+_ROOM = 1024
+
+
+class Column:
+    """A column's element type, its width and what a new row has in it."""
+
+    def __init__(self, dtype: Any, width: int = 1, empty: int = 0) -> None:
+        self.dtype, self.width, self.empty = np.dtype(dtype), width, empty
+
+    def make(self, length: int) -> NDArray[Any]:
+        """An empty column."""
+        shape = (length,) if self.width == 1 else (length, self.width)
+        return np.full(shape, self.empty, self.dtype) if self.empty else np.zeros(shape, self.dtype)
+
+
+FACTS: Mapping[str, Column] = MappingProxyType({
+    "first_day": Column(np.int32, empty=NOT_YET),
+    "last_day": Column(np.int32, empty=NEVER),
+    "purchase_count": Column(np.uint32),
+    "line_count": Column(np.uint32),
+    "refund_count": Column(np.uint32),
+    "day_count": Column(np.uint16),
+    "late_count": Column(np.uint16),
+    "bitmap": Column(np.uint64, WORDS),
+    "bought_minor": Column(np.int64),
+    "refunded_minor": Column(np.int64),
+    "newest_bucket": Column(np.int16, empty=NEVER),
+    "bucket_low": Column(np.uint32, money.BUCKETS),
+    "bucket_high": Column(np.int16, money.BUCKETS),
+    "interaction_count": Column(np.uint32),
+    "redemption_count": Column(np.uint16),
+    "complaint_count": Column(np.uint16),
+    "customer_type": Column(np.uint8),
+    "known_since_day": Column(np.int32, empty=NOT_YET),
+    "customer_version": Column(np.uint32),
+    "membership": Column(np.uint64),
+    "change_number": Column(np.uint64),
+})  # fmt: skip
+"""What a row is: packed, published and recovered."""
+
+MARKS: Mapping[str, Column] = MappingProxyType({
+    "told": Column(np.uint16, empty=0xFFFF),
+    "unpublished": Column(np.bool_),
+    "unstored": Column(np.uint8),
+})  # fmt: skip
+"""What this worker remembers about telling others; where it is lost, everything is told again."""
+
+STORED, WAITING, BEING_STORED = range(3)
+"""In `unstored`: what the read model has of a row."""
+
+
+class CustomerState:
+    """Rows of one partition. Only integers, minima, maxima and bits, so that neither order nor repetition matters."""
+
+    ids: Ids
+    first_day: NDArray[np.int32]
+    last_day: NDArray[np.int32]
+    purchase_count: NDArray[np.uint32]
+    line_count: NDArray[np.uint32]
+    refund_count: NDArray[np.uint32]
+    day_count: NDArray[np.uint16]
+    late_count: NDArray[np.uint16]
+    bitmap: Bits
+    bought_minor: Integers
+    refunded_minor: Integers
+    newest_bucket: NDArray[np.int16]
+    bucket_low: money.Low
+    bucket_high: money.High
+    interaction_count: NDArray[np.uint32]
+    redemption_count: NDArray[np.uint16]
+    complaint_count: NDArray[np.uint16]
+    customer_type: Bytes
+    known_since_day: NDArray[np.int32]
+    customer_version: NDArray[np.uint32]
+    membership: Bits
+    change_number: Bits
+    told: NDArray[np.uint16]
+    unpublished: Mask
+    unstored: Bytes
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._index = RowIndex()
+        self._grow_to(_ROOM)
+
+    def find(self, ids: Ids) -> Integers:
+        """The row of each id, -1 where there is none."""
+        return self._index.find(ids, self.ids)
+
+    def find_or_add(self, ids: Ids) -> Integers:
+        """The row of each id; ids seen for the first time get the next rows."""
+        rows = self.find(ids)
+        missing = rows < 0
+        if missing.any():
+            new, inverse = _distinct(ids[missing])
+            rows[missing] = self._add(new)[inverse]
+        return rows
+
+    def every_row(self) -> Integers:
+        """All row numbers."""
+        return np.arange(self.count, dtype=np.int64)
+
+    def keep_only(self, rows: Integers) -> CustomerState:
+        """A state with these rows and no others."""
+        kept = CustomerState()
+        into = kept._add(self.ids[rows])
+        for name in {**FACTS, **MARKS}:
+            getattr(kept, name)[into] = getattr(self, name)[rows]
+        return kept
+
+    @property
+    def size_bytes(self) -> int:
+        """What all rows and their index occupy, spare room included."""
+        return self.ids.nbytes + self._index.size_bytes + sum(int(getattr(self, name).nbytes) for name in {**FACTS, **MARKS})
+
+    def _add(self, new: Ids) -> Integers:
+        rows = np.arange(self.count, self.count + len(new), dtype=np.int64)
+        if self.count + len(new) > len(self.ids):
+            self._grow_to(max(self.count + len(new), len(self.ids) * 3 // 2))
+        self.ids[rows] = new
+        self._index.insert(rows, self.ids)
+        self.count += len(new)
+        return rows
+
+    def _grow_to(self, length: int) -> None:
+        ids = np.zeros((length, 2), np.uint64)
+        ids[: self.count] = self.ids[: self.count] if self.count else 0
+        self.ids = ids
+        for name, column in ({**FACTS, **MARKS}).items():
+            grown = column.make(length)
+            if self.count:
+                grown[: self.count] = getattr(self, name)[: self.count]
+            setattr(self, name, grown)
+
+
+def _distinct(ids: Ids) -> tuple[Ids, Integers]:
+    """Each id once, and for each given id its place among them."""
+    order = np.lexsort((ids[:, 1], ids[:, 0]))
+    ordered = ids[order]
+    fresh = np.ones(len(ids), dtype=bool)
+    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    inverse = np.empty(len(ids), dtype=np.int64)
+    inverse[order] = np.cumsum(fresh) - 1
+    return ordered[fresh], inverse

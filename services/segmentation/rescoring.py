@@ -1,0 +1,131 @@
+"""Re-scores everyone in short slices: recency grows without any event, and quintiles move with everybody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.segmentation import metrics
+from services.segmentation.domain.arrays import Integers
+from services.segmentation.domain.events import DAY_MS
+from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.summary import Tally
+from services.segmentation.owned import Owned
+from services.segmentation.worker import Worker
+
+SLICE_ROWS = 8192
+"""About 20 ms of work."""
+ENOUGH_SECONDS = 0.015
+"""No further slice is begun in a tick that has taken this long."""
+
+Owners = frozenset[tuple[int, int]]
+"""Which partitions, as taken over when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some rows of a partition."""
+
+    owned: Owned
+    rows: Integers
+
+
+class Rescoring:
+    """A timer: begins a round when enough time has passed, and then takes one slice a tick until everyone had a turn."""
+
+    def __init__(self, worker: Worker, calm_seconds: float = 1.0) -> None:
+        self._worker = worker
+        self._calm_seconds = calm_seconds
+        self._begun_ms = -(10**15)
+        self._known: Owners = frozenset()
+        self._known_since = 0.0
+        self._done: Owners = frozenset()
+        self._finished = 0.0
+        self._slices: Iterator[Slice] | None = None
+        self._samples: list[Sample] = []
+        self._tallies: dict[int, Tally] = {}
+        self._worked = 0.0
+        self.rounds = 0
+        self.tallies: dict[int, Tally] = {}
+        """Of the last whole round, by partition."""
+
+    async def tick(self) -> None:
+        """A slice, if there is one to do; several where they are small."""
+        began = time.perf_counter()
+        while (self._slices is not None or self._begin()) and time.perf_counter() - began < ENOUGH_SECONDS:
+            await self._next()
+
+    async def _next(self) -> None:
+        began = time.perf_counter()
+        due = next(self._slices, None) if self._slices is not None else None
+        if due is None:
+            self._finish()
+        else:
+            await self._take(due)
+        seconds = time.perf_counter() - began
+        self._worked += seconds
+        if due is None:
+            metrics.RESCORING_SECONDS.observe(self._worked)
+        else:
+            metrics.SLICE_SECONDS.observe(seconds)
+
+    def _begin(self) -> bool:
+        """Begin a round when it is time, or partitions came or went; but not while they are still coming: their market would be a part."""
+        now_ms, owners = self._worker.now_ms(), self._owners()
+        if owners != self._known:
+            self._known, self._known_since = owners, time.monotonic()
+        if now_ms <= 0 or not owners or time.monotonic() - self._known_since < self._calm_seconds:
+            return False
+        if time.monotonic() - self._finished < self._calm_seconds / 4:
+            return False
+        rebuilt = any(owned.silent_rounds and not owned.silent_customers_until for owned in self._worker.owned.values())
+        if owners == self._done and not rebuilt and now_ms - self._begun_ms < self._pause_ms():
+            return False
+        self._begun_ms, self._done, self._worked, self._samples, self._tallies = now_ms, owners, 0.0, [], {}
+        self._slices = self._walk()
+        return True
+
+    def _pause_ms(self) -> int:
+        return DAY_MS if self._worker.clock.mode == "replay" else int(self._worker.settings.rescore_seconds * 1000)
+
+    def _owners(self) -> Owners:
+        return frozenset((number, owned.generation) for number, owned in self._worker.owned.items())
+
+    def _walk(self) -> Iterator[Slice]:
+        """Every row of every partition that is ours by then; rows that join later had a turn when they joined."""
+        for number in sorted(self._worker.owned):
+            start = 0
+            while (owned := self._worker.owned.get(number)) is not None and start < owned.state.count:
+                yield Slice(owned, np.arange(start, min(start + SLICE_ROWS, owned.state.count), dtype=np.int64))
+                start += SLICE_ROWS
+
+    async def _take(self, due: Slice) -> None:
+        worker, owned = self._worker, due.owned
+        if owned.applying:
+            return
+        await worker.write(owned)
+        if owned.silent_rounds:
+            scores = owned.settle_silently(due.rows, worker.ask())
+        else:
+            scores = owned.settle(due.rows, np.full(len(due.rows), worker.now_ms(), dtype=np.int64), worker.ask())
+        self._samples.append(Sample.of(scores))
+        self._tallies.setdefault(owned.number, Tally()).add(scores)
+        await worker.write(owned)
+
+    def _finish(self) -> None:
+        """The next round, and every batch from now on, is judged by the market of this one."""
+        market = market_of(self._samples)
+        if market.buyers:
+            self._worker.market = market
+        for number, _ in self._done:
+            owned = self._worker.owned.get(number)
+            if owned is not None and not owned.silent_customers_until:
+                # The first round after a rebuild finds the market, the second judges by it.
+                owned.silent_rounds = max(owned.silent_rounds - 1, 0)
+        self.tallies = self._tallies
+        self._slices, self._samples = None, []
+        self.rounds += 1
+        self._finished = time.monotonic()

@@ -1,0 +1,23 @@
+"""What a segmentation process is told from outside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class SegmentationSettings(Settings):
+    """Segmentation's own choices beside the shared ones."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8082
+    scoring_model: Literal["groceries", "music"] = "groceries"
+    """Which shipped model scores: weekly baskets, or occasional purchases."""
+    defection_horizon_days: Annotated[int, Field(ge=7, le=365)] = 90
+    """Who does not buy within this many days is counted as gone."""
+    discount_per_year: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    rescore_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How often everyone is re-scored with the wall clock; a replay does it once a replayed day."""
+    snapshot_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -1,0 +1,29 @@
+"""The models that ship with Dear: fitted parameters with the data and the window they come from, as JSON beside this file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from services.segmentation.domain.models.bg_nbd import BgNbd
+from services.segmentation.domain.models.gamma_gamma import GammaGamma
+from services.segmentation.domain.models.scoring_model import ScoringModel
+
+DIRECTORY = Path(__file__).parent / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """A model and how old its data is."""
+
+    model: ScoringModel
+    data_until: date
+
+
+def load_shipped_model(name: str) -> ShippedModel:
+    """Read `models/<name>.json`; `scripts/fit_shipped_model.py` writes it."""
+    kept = json.loads((DIRECTORY / f"{name}.json").read_text())
+    model = ScoringModel(f"{name}-{kept['version']}", BgNbd(**kept["bg_nbd"]), GammaGamma(**kept["gamma_gamma"]))
+    return ShippedModel(model, date.fromisoformat(kept["data"]["until"]))

@@ -1,0 +1,148 @@
+"""The read model in MongoDB: what the API answers from. Workers write it behind the stream; nothing is ever read back into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, ClassVar
+
+from mongoengine import DateTimeField, DictField, Document, FloatField, IntField, ListField, StringField
+from pymongo import ReplaceOne
+from pymongo.errors import DuplicateKeyError
+
+from shared.mongo import refused_as_duplicates
+
+ALIAS = "segmentation"
+
+
+class CustomerScores(Document):
+    """The scores and segments of one customer."""
+
+    meta: ClassVar = {
+        "db_alias": ALIAS,
+        "collection": "scores",
+        "auto_create_index": False,
+        "indexes": [
+            {"fields": ["segments", "_id"]},
+            {"fields": ["-value_at_risk_minor", "_id"]},
+            {"fields": ["-expected_value_minor", "_id"]},
+        ],
+    }
+
+    id = StringField(primary_key=True)
+    partition = IntField(required=True)
+    as_of = DateTimeField(required=True)
+    segments = ListField(StringField())
+    recency_days = IntField(null=True)
+    frequency = IntField()
+    monetary_minor = IntField()
+    rfm_cell = StringField()
+    value_class = StringField()
+    buys_again = FloatField()
+    risk = FloatField()
+    risk_band = StringField()
+    expected_value_minor = IntField()
+    value_at_risk_minor = IntField()
+    reasons = ListField(StringField())
+    model = StringField()
+    purchases = IntField()
+    bought_minor = IntField()
+    refunded_minor = IntField()
+
+
+class PartitionSummary(Document):
+    """What one partition's rows add up to, and how far they are."""
+
+    meta: ClassVar = {"db_alias": ALIAS, "collection": "partitions", "auto_create_index": False}
+
+    id = IntField(primary_key=True)
+    generation = IntField(required=True)
+    as_of = DateTimeField(required=True)
+    totals = DictField()
+    segments = DictField()
+    applied = DictField()
+    cells = DictField()
+    bands = DictField()
+    classes = DictField()
+
+
+class Curve(Document):
+    """The 80/20 curve as each worker sees it."""
+
+    meta: ClassVar = {"db_alias": ALIAS, "collection": "curves", "auto_create_index": False}
+
+    id = IntField(primary_key=True)
+    as_of = DateTimeField(required=True)
+    buyers = IntField()
+    class_a_minor = IntField()
+    class_b_minor = IntField()
+    customer_share = ListField(FloatField())
+    spend_share = ListField(FloatField())
+
+
+def prepare() -> None:
+    """Create the indexes."""
+    CustomerScores.ensure_indexes()
+
+
+def write_scores(documents: Sequence[dict[str, Any]]) -> None:
+    """Put customers' scores in the place of the last."""
+    refused = refused_as_duplicates(partial(_replace_scores, documents))
+    if refused:
+        # The partition's other owner put the same customers in at the same moment; now they are there to be replaced.
+        _replace_scores([documents[place] for place in sorted(refused)])
+
+
+def _replace_scores(documents: Sequence[dict[str, Any]]) -> None:
+    CustomerScores._get_collection().bulk_write([ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents], ordered=False)
+
+
+def write_summary(summary: dict[str, Any]) -> None:
+    """Put a partition's summary in the place of the last, unless a later owner of the partition has written one."""
+    known = {"_id": summary["_id"], "generation": {"$lte": summary["generation"]}}
+    try:
+        values = {name: value for name, value in summary.items() if name != "_id"}
+        PartitionSummary._get_collection().update_one(known, {"$set": values}, upsert=True)
+    except DuplicateKeyError:
+        return
+
+
+def write_curve(curve: dict[str, Any]) -> None:
+    """Put a worker's curve in the place of the last."""
+    Curve._get_collection().replace_one({"_id": curve["_id"]}, curve, upsert=True)
+
+
+def read_scores(customer: str) -> dict[str, Any] | None:
+    """The scores of one customer."""
+    found: dict[str, Any] | None = CustomerScores._get_collection().find_one({"_id": customer})
+    return found
+
+
+def read_best(order: str, limit: int, after: tuple[int, str] | None) -> list[dict[str, Any]]:
+    """Customers by a score, highest first; equal ones by id."""
+    wanted: dict[str, Any] = {}
+    if after is not None:
+        value, customer = after
+        wanted = {"$or": [{order: {"$lt": value}}, {order: value, "_id": {"$gt": customer}}]}
+    return list(CustomerScores._get_collection().find(wanted).sort([(order, -1), ("_id", 1)]).limit(limit))
+
+
+def read_members(segment: str, limit: int, after: str) -> list[dict[str, Any]]:
+    """The customers in a segment, by id."""
+    return list(CustomerScores._get_collection().find({"segments": segment, "_id": {"$gt": after}}).sort("_id", 1).limit(limit))
+
+
+def read_summaries() -> list[dict[str, Any]]:
+    """All partitions' summaries."""
+    return list(PartitionSummary._get_collection().find().sort("_id", 1))
+
+
+def read_curves() -> list[dict[str, Any]]:
+    """All workers' curves."""
+    return list(Curve._get_collection().find().sort("_id", 1))
+
+
+def as_of(summaries: Sequence[dict[str, Any]]) -> datetime | None:
+    """The oldest moment among them: everything is at least that new."""
+    return min((each["as_of"] for each in summaries), default=None)

@@ -1,0 +1,88 @@
+"""What one worker has in its hands: the partitions it owns, the model it scores with, the market it sees, and the way out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.segmentation import metrics
+from services.segmentation.domain.events import DAY_MS
+from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.models.scoring_model import Market, ScoringModel
+from services.segmentation.domain.scoring import Question, score
+from services.segmentation.domain.segments import names_of
+from services.segmentation.news import change_messages
+from services.segmentation.owned import Owned
+from services.segmentation.settings import SegmentationSettings
+from shared.clock import BEGINNING, Clock
+from shared.contracts.topics import SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.service import Publisher
+from shared.streaming.errors import Stuck
+from shared.streaming.records import Message
+
+
+@dataclass(slots=True)
+class Worker:
+    """Shared by handlers, timers and recovery; only one of the first two runs at a time."""
+
+    publisher: Publisher
+    clock: Clock
+    settings: SegmentationSettings
+    model: ScoringModel
+    market: Market = field(default_factory=Market)
+    owned: dict[int, Owned] = field(default_factory=dict)
+
+    def ask(self) -> Question:
+        """What is asked of scores now."""
+        settings = self.settings
+        return Question(self.now_ms() // DAY_MS, self.model, self.market, settings.defection_horizon_days, settings.discount_per_year)
+
+    def now(self) -> datetime:
+        """The present."""
+        return self.clock.now()
+
+    def now_ms(self) -> int:
+        """The present in milliseconds since the epoch."""
+        return int((self.clock.now() - BEGINNING).total_seconds() * 1000)
+
+    def partition(self, number: int) -> Owned:
+        """The rows of a partition that is open. Raises Stuck where they are missing or torn: only a new start helps."""
+        owned = self.owned.get(number)
+        if owned is None:
+            raise Stuck(f"partition {number} is not open")
+        if owned.applying:
+            raise Stuck(f"partition {number}: a batch was applied half; its rows have to be recovered")
+        return owned
+
+    async def write(self, owned: Owned) -> None:
+        """Make durable what changed, then tell the news. Safe to repeat: after a failure it goes on where it stopped."""
+        if owned.unwritten:
+            messages = owned.messages(self.market)
+            await self.publisher.publish(SEGMENTATION_STATE, messages)
+            metrics.ROWS_WRITTEN.inc(len(messages) - 1)
+            owned.written()
+        if owned.news:
+            await self.publisher.publish(SEGMENT_CHANGES, self._news(owned))
+            _count(owned)
+            owned.told()
+
+    def look_at_market(self, *besides: Owned) -> Market:
+        """The market of all rows at hand; for a start, when there are no scores yet to take it from."""
+        ask = self.ask()
+        return market_of(Sample.of(score(owned.state, owned.state.every_row(), ask)) for owned in (*self.owned.values(), *besides))
+
+    def _news(self, owned: Owned) -> list[Message]:
+        return change_messages(owned, self.ask())
+
+
+def _count(owned: Owned) -> None:
+    entries: Counter[str] = Counter()
+    exits: Counter[str] = Counter()
+    now = owned.state.membership[list(owned.news)].tolist()
+    for change, is_in in zip(owned.news.values(), now, strict=True):
+        entries.update(names_of(is_in & ~change.previous))
+        exits.update(names_of(change.previous & ~is_in))
+    for metric, counted in ((metrics.ENTRIES, entries), (metrics.EXITS, exits)):
+        for name, count in counted.items():
+            metric.labels(name).inc(count)

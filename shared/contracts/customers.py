@@ -1,0 +1,72 @@
+"""What is said about people, and what identity publishes about the customers it knows."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from shared.contracts.envelope import Contract, EventData, Name, ProfileId, Reference, Time
+from shared.contracts.interactions import Properties
+
+Channel = Literal["email", "line", "sms", "push", "call", "till"]
+Purpose = Literal["marketing", "service"]
+CustomerType = Literal["consumer", "retailer", "wholesaler"]
+
+
+class ConsentStatement(Contract):
+    """What somebody allowed or refused, for one purpose on one channel."""
+
+    purpose: Purpose
+    channel: Channel
+    granted: bool
+
+
+class CustomerIdentified(EventData):
+    """A form, shop or loyalty desk names somebody: references that belong together, traits, consents, wishes."""
+
+    event_type: ClassVar[str] = "dear.CustomerIdentified"
+
+    references: Annotated[tuple[Reference, ...], Field(min_length=1, max_length=16)]
+    traits: Properties = Field(default_factory=dict)
+    consents: tuple[ConsentStatement, ...] = ()
+    preferred_channel: Channel | None = None
+    language: Name | None = None
+    time_zone: Name | None = None
+    customer_type: CustomerType | None = None
+
+
+class ConsentChanged(EventData):
+    """Somebody gave, refused or withdrew consent."""
+
+    event_type: ClassVar[str] = "dear.ConsentChanged"
+
+    reference: Reference
+    consents: Annotated[tuple[ConsentStatement, ...], Field(min_length=1)]
+
+
+class Consent(Contract):
+    """The consent in force for one purpose and channel, and since when."""
+
+    purpose: Purpose
+    channel: Channel
+    granted: bool
+    at: Time
+
+
+class CustomerPublished(EventData):
+    """The current view of one customer. Readers ignore a version lower than the one they hold."""
+
+    event_type: ClassVar[str] = "dear.CustomerPublished"
+
+    customer_id: ProfileId
+    version: Annotated[int, Field(ge=1)]
+    members: Annotated[tuple[ProfileId, ...], Field(min_length=1)]
+    customer_type: CustomerType = "consumer"
+    references: tuple[Reference, ...]
+    traits: Properties = Field(default_factory=dict)
+    consents: tuple[Consent, ...] = ()
+    preferred_channel: Channel | None = None
+    language: Name | None = None
+    time_zone: Name | None = None
+    first_seen_at: Time

@@ -1,0 +1,81 @@
+"""What segmentation tells about customers."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from shared.contracts.envelope import Contract, EventData, Minor, Name, ProfileId, Time
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+SignedMinor = Annotated[int, Field(ge=-(10**15), le=10**15)]
+
+
+class Scores(Contract):
+    """One customer's scores at one moment. Money in minor units, times in days, probabilities in [0, 1]."""
+
+    recency_days: Annotated[int, Field(ge=0)] | None
+    """Days since the newest purchase; null for a prospect who never bought."""
+    frequency: Annotated[int, Field(ge=0)]
+    """Purchase days after the first."""
+    monetary_minor: SignedMinor
+    """Mean spend of a purchase day, net of refunds."""
+    rfm_cell: Name
+    value_class: Name
+    buys_again: Share
+    """P(at least one purchase within the horizon)."""
+    risk: Share
+    """1 - buys_again, shifted by the signs."""
+    risk_band: Name
+    expected_value_minor: Minor
+    value_at_risk_minor: Minor
+    reasons: tuple[Name, ...]
+    """The two strongest reasons for the risk, strongest first."""
+    model: Name
+
+
+class ScoresComputed(EventData):
+    """A customer's scores changed."""
+
+    event_type: ClassVar[str] = "dear.ScoresComputed"
+
+    customer_id: ProfileId
+    as_of: Time
+    scores: Scores
+
+
+class SegmentEntered(EventData):
+    """A customer came to satisfy a segment's rule. `change_number` counts the customer's memberships' changes."""
+
+    event_type: ClassVar[str] = "dear.SegmentEntered"
+
+    customer_id: ProfileId
+    segment: Name
+    change_number: Annotated[int, Field(ge=1)]
+    caused_at: Time
+    """The time of what caused it: an event's own time, or the clock where only time passed."""
+    scores: Scores
+
+
+class SegmentLeft(EventData):
+    """A customer ceased to satisfy a segment's rule."""
+
+    event_type: ClassVar[str] = "dear.SegmentLeft"
+
+    customer_id: ProfileId
+    segment: Name
+    change_number: Annotated[int, Field(ge=1)]
+    caused_at: Time
+    scores: Scores
+
+
+class ScoringModelPublished(EventData):
+    """A fitted model that every segmentation worker scores with from now on."""
+
+    event_type: ClassVar[str] = "dear.ScoringModelPublished"
+
+    model: Name
+    version: Annotated[int, Field(ge=1)]
+    parameters: dict[Name, float]
+    fitted_at: Time

@@ -1,0 +1,39 @@
+"""What every process is told from outside, by environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.clock import ClockMode
+
+
+class Settings(BaseSettings):
+    """Settings that all services share; each has its own subclass with its port and its choices."""
+
+    model_config = SettingsConfigDict(env_prefix="DEAR_", populate_by_name=True, extra="ignore", frozen=True)
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", validation_alias="KAFKA_BOOTSTRAP_SERVERS")
+    mongodb_uri: str = Field("mongodb://127.0.0.1:27017", validation_alias="MONGODB_URI")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    data_dir: Path = Path("var")
+    clock: ClockMode = "live"
+    reporting_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    identity_url: str = "http://127.0.0.1:8081"
+    ingest_write_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    log_level: str = "INFO"
+    park_limit: Annotated[int, Field(ge=0)] = 500
+    """More events than this parked within five minutes, and a tenth of all, stop the worker."""
+    session_seconds: Annotated[float, Field(ge=1)] = 6.0
+    """A worker that the broker has not heard of for so long loses its partitions."""
+    stall_seconds: Annotated[float, Field(ge=5)] = 60.0
+    """A worker that settles nothing for so long while there is something to settle leaves, to be started again."""
+
+    @field_validator("ingest_write_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

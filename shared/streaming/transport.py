@@ -1,0 +1,284 @@
+"""Faust's transport, fed with whole fetched batches, committing only what our ledger says is settled.
+
+Faust keeps group membership and rebalancing. Everything that it uses to decide what is acknowledged is replaced here, because it
+acknowledges events that it skips, that failed, and whatever precedes a later acknowledged one.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, ClassVar, Protocol
+
+import aiokafka
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
+from faust.serializers.schemas import Schema
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from shared.streaming.leaving import Lease, elapsed
+from shared.streaming.ledger import Fetched, Ledger, Partition
+
+MAX_BATCH_RECORDS = 4000
+MAX_PARTITION_FETCH_BYTES = 1024 * 1024
+MAX_FETCH_BYTES = 16 * 1024 * 1024
+BUSY_WAIT_MS = 15
+IDLE_WAIT_MS = 150
+"""How long a fetch that finds nothing waits. The embedded broker does not wake for new records: it looks again after half of this."""
+BUSY_SECONDS = 2.0
+
+
+class Group(Protocol):
+    """Who is told about partitions that come and go."""
+
+    async def on_assigned(self, assigned: set[Partition]) -> None: ...
+    async def on_revoked(self, revoked: set[Partition]) -> None: ...
+
+
+@dataclass(slots=True)
+class FoldedRecord:
+    """Looks like one aiokafka record to Faust; the value is everything that was fetched from a partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    value: Fetched
+    key: None = None
+    headers: None = None
+    checksum: None = None
+    serialized_key_size: int = 0
+    serialized_value_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What the thread took out of aiokafka for one partition, and where the records taken before ended."""
+
+    follows: int
+    records: list[Any]
+
+
+def fold(ledger: Ledger, drained: Mapping[TP, Drained]) -> dict[TP, list[FoldedRecord]]:
+    """One record for each open partition; its offset is the last one's."""
+    folded: dict[TP, list[FoldedRecord]] = {}
+    for tp, each in drained.items():
+        value = ledger.fetch(tp.topic, tp.partition, each.follows, each.records)
+        if value is not None:
+            last = each.records[-1]
+            folded[tp] = [FoldedRecord(tp.topic, tp.partition, last.offset, last.timestamp, last.timestamp_type, value)]
+    return folded
+
+
+class FoldedSchema(Schema):
+    """Nothing to decode: the value is handed on as it is."""
+
+    def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, None, message)
+
+        return decode
+
+
+class PausedRebalanceListener(driver.ConsumerRebalanceListener):
+    """Nothing of a partition is fetched before its gate is open."""
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self._thread._ensure_consumer().pause(*assigned)
+        await super().on_partitions_assigned(assigned)
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread with aiokafka's consumer in it."""
+
+    logger = logging.getLogger("faust.dear")
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            # Range: partition q of every topic goes to the same worker, so state that several topics share lies together.
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=MAX_BATCH_RECORDS,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+            fetch_max_bytes=MAX_FETCH_BYTES,
+            fetch_max_wait_ms=IDLE_WAIT_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            retry_backoff_ms=100,
+        )
+
+    async def on_start(self) -> None:
+        self._drained_to: dict[aiokafka.TopicPartition, int] = {}
+        self._busy_until = 0.0
+        await super().on_start()
+        transport: BatchTransport = self.transport
+        coordinator = self._ensure_consumer()._coordinator
+        _renew_with_each_heartbeat(coordinator, transport.lease)
+        _leave_from_generation_zero_too(coordinator)
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Drained]:
+        drained: dict[TP, Drained] = {}
+        for tp, records in (await super()._fetch_records(*args, **kwargs)).items():
+            drained[ensure_TP(tp)] = Drained(self._drained_to.get(tp, records[0].offset), records)
+            self._drained_to[tp] = records[-1].offset + 1
+        self._hurry(bool(drained))
+        return drained
+
+    def _hurry(self, busy: bool) -> None:
+        """While records come, ask more often: at rest, asking costs more than it brings."""
+        now = monotonic()
+        self._busy_until = now + BUSY_SECONDS if busy else self._busy_until
+        self._ensure_consumer()._fetcher._fetch_max_wait_ms = BUSY_WAIT_MS if now < self._busy_until else IDLE_WAIT_MS
+
+    async def committed_or_first(self, topic: str, partition: int) -> int:
+        """Where the group would go on reading."""
+        offset: int = await self.call_thread(self._committed_or_first, aiokafka.TopicPartition(topic, partition))
+        return offset
+
+    async def _committed_or_first(self, tp: aiokafka.TopicPartition) -> int:
+        consumer = self._ensure_consumer()
+        committed: int | None = await consumer.committed(tp)
+        first: int = (await consumer.beginning_offsets([tp]))[tp] if committed is None else committed
+        return first
+
+    async def read_from(self, topic: str, partition: int, offset: int) -> None:
+        """Fetch from `offset` on. Does nothing where the partition is not ours any more."""
+        await self.call_thread(self._read_from, aiokafka.TopicPartition(topic, partition), offset)
+
+    async def _read_from(self, tp: aiokafka.TopicPartition, offset: int) -> None:
+        consumer = self._ensure_consumer()
+        if tp in consumer.assignment():
+            self._drained_to[tp] = offset
+            consumer.seek(tp, offset)
+            consumer.resume(tp)
+
+    async def end_offsets(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """The ends of partitions, as the broker says and as fetching has seen: the embedded broker's answer may be too low."""
+        found: dict[Partition, int] = await self.call_thread(self._end_offsets, [aiokafka.TopicPartition(*each) for each in partitions])
+        return found
+
+    async def _end_offsets(self, partitions: list[aiokafka.TopicPartition]) -> dict[Partition, int]:
+        consumer = self._ensure_consumer()
+        asked = await consumer.end_offsets(partitions)
+        ours = consumer.assignment()
+        return {(tp.topic, tp.partition): max(end, consumer.highwater(tp) or 0) for tp, end in asked.items() if tp in ours}
+
+
+def _renew_with_each_heartbeat(coordinator: Any, lease: Lease) -> None:
+    beat = coordinator._do_heartbeat
+
+    @functools.wraps(beat)
+    async def renewing() -> bool:
+        asked_at = elapsed()
+        success: bool = await beat()
+        if success:
+            lease.renew(asked_at)
+        return success
+
+    coordinator._do_heartbeat = renewing
+
+
+def _leave_from_generation_zero_too(coordinator: Any) -> None:
+    """The embedded broker counts generations from 0; aiokafka takes 0 for none and would stay a member until its session ends."""
+    leave_group = coordinator._maybe_leave_group
+
+    async def leaving() -> None:
+        if coordinator.generation == 0:
+            with suppress(KafkaError):
+                await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+        await leave_group()
+
+    coordinator._maybe_leave_group = leaving
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer, folding what is fetched and committing what the ledger says."""
+
+    logger = logging.getLogger("faust.dear")
+    RebalanceListener: ClassVar[type] = PausedRebalanceListener
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def _ledger(self) -> Ledger:
+        ledger: Ledger = self.transport.ledger
+        return ledger
+
+    @property
+    def _group(self) -> Group:
+        group: Group = self.transport.group
+        return group
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[FoldedRecord]]:  # noqa: ASYNC109 - Faust's
+        return fold(self._ledger, await super()._getmany(active_partitions, timeout))
+
+    async def committed_or_first(self, topic: str, partition: int) -> int:
+        """See the thread's."""
+        offset: int = await self._thread.committed_or_first(topic, partition)
+        return offset
+
+    async def read_from(self, topic: str, partition: int, offset: int) -> None:
+        """See the thread's; Faust's own idea of what was read is forgotten with it."""
+        self._read_offset[TP(topic, partition)] = None
+        await self._thread.read_from(topic, partition, offset)
+
+    async def end_offsets(self, partitions: list[Partition]) -> dict[Partition, int]:
+        """See the thread's."""
+        found: dict[Partition, int] = await self._thread.end_offsets(partitions)
+        return found
+
+    async def perform_seek(self) -> None:
+        """Faust seeks to the committed offsets on its own account; every partition is sought when its gate opens instead."""
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets between batches need no bookkeeping."""
+
+    def ack(self, message: Any) -> bool:
+        """Faust's acknowledgements decide nothing: it gives them for skipped messages too."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what the ledger says is settled, whatever Faust believes."""
+        offsets = {TP(each.topic, each.partition): each.settled_to for each in self._ledger.readings()}
+        news = {tp: offset for tp, offset in offsets.items() if offset > 0 and offset != self._committed_offset[tp]}
+        if not news or not await self._commit(news):
+            return False
+        self._committed_offset.update(news)
+        return True
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self._group.on_revoked({(tp.topic, tp.partition) for tp in revoked})
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        await self._group.on_assigned({(tp.topic, tp.partition) for tp in assigned})
+
+
+class BatchTransport(driver.Transport):
+    """Names the consumer, and carries what it needs to know."""
+
+    Consumer: ClassVar[type] = BatchConsumer
+
+    def __init__(self, *args: Any, ledger: Ledger, group: Group, lease: Lease, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledger, self.group, self.lease = ledger, group, lease

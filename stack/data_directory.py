@@ -1,0 +1,115 @@
+"""A data directory: who uses it now, which clock it was begun with, and where its running stack answers.
+
+DataDirectoryError
+├── InUse            another `dear up` or `dear demo` lives in it
+├── OtherClock       it was begun with another clock
+└── NotRunning       no stack is up in it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from shared.clock import ClockMode
+from shared.operator_error import OperatorError
+from stack.process import is_alive
+
+
+class DataDirectoryError(OperatorError):
+    """The data directory does not allow what was asked; the message says what to do."""
+
+
+class InUse(DataDirectoryError):
+    """Another process lives in it."""
+
+
+class OtherClock(DataDirectoryError):
+    """It was begun with another clock."""
+
+
+class NotRunning(DataDirectoryError):
+    """No stack is up in it."""
+
+    exit_code = 3
+
+
+class DataDirectory:
+    """Everything that `dear` keeps lies below one path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self._lock: IO[str] | None = None
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def claim(self) -> None:
+        """Take it for this process until `release` or its end. Raises InUse."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = (self.path / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise InUse(f"{self.path} is in use by another dear (process {holder}): stop it, or choose another --data-dir.") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others have it."""
+        self.forget_up()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def fix_clock(self, mode: ClockMode | None) -> ClockMode:
+        """The clock it was begun with; the first call decides, `live` unless told otherwise. Raises OtherClock."""
+        path = self.path / "clock.json"
+        if path.exists():
+            begun: ClockMode = json.loads(path.read_text())["mode"]
+            if mode is not None and mode != begun:
+                raise OtherClock(
+                    f"{self.path} was begun with the {begun} clock and cannot go on with the {mode} one: "
+                    f"leave out --clock, or choose another --data-dir."
+                )
+            return begun
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write_json(path, {"mode": mode or "live"})
+        return mode or "live"
+
+    def write_up(self, up: dict[str, Any]) -> None:
+        """Say where the running stack answers."""
+        _write_json(self.path / "up.json", up)
+
+    def read_up(self) -> dict[str, Any]:
+        """Where the running stack answers. Raises NotRunning."""
+        path = self.path / "up.json"
+        try:
+            up: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise NotRunning(f"nothing is up in {self.path}: start it with `dear up`, or name its --data-dir.") from None
+        if not is_alive(int(up["supervisor_pid"])):
+            raise NotRunning(f"what was up in {self.path} has died (process {up['supervisor_pid']}): start it with `dear up`.")
+        return up
+
+    def forget_up(self) -> None:
+        """Nothing is up any more."""
+        with suppress(FileNotFoundError):
+            (self.path / "up.json").unlink()
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Readers see the old file or the new one, never a half."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,34 @@
+"""Asking the services over HTTP, as an operator's tool does: small JSON answers, one clear error."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from shared.operator_error import OperatorError
+
+
+class ServiceAway(OperatorError):
+    """A service did not answer, or answered with a problem; the message names the address and the reason."""
+
+
+def ask(url: str, body: object = None, timeout_seconds: float = 30.0) -> Any:
+    """GET, or POST where there is a body; the JSON answer. Raises ServiceAway."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/json"})  # noqa: S310 - our own address
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise ServiceAway(f"{url} answered {error.code}: {_detail(error.read())}") from error
+    except (OSError, ValueError) as error:
+        raise ServiceAway(f"{url} did not answer: {error}") from error
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")[:200]

@@ -1,0 +1,293 @@
+"""Identity over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from services.identity import app as identity
+from services.identity.settings import IdentitySettings
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
+from shared.problems import MEDIA_TYPE, add_problem_answers
+from tests.identity.test_handlers import BAD
+from tests.identity.world import CARD, NOON, World, consent, day, identify, interaction, purchase, refund
+
+pytestmark = pytest.mark.anyio
+ONE = {"content-type": "application/cloudevents+json"}
+BATCH = {"content-type": "application/cloudevents-batch+json; charset=utf-8"}
+
+
+@asynccontextmanager
+async def client_of(world: World, settings: IdentitySettings | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    service = identity.build(world.bus, settings, world.clock) if settings else world.service
+    app.include_router(service.api)
+    add_problem_answers(app)
+    await world.start()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:
+        yield client
+
+
+def is_problem(answer: httpx.Response, status: int, reason: str | None = None) -> bool:
+    body = answer.json()
+    assert answer.headers["content-type"] == MEDIA_TYPE, answer.text
+    assert (answer.status_code, body["status"]) == (status, status), answer.text
+    return bool(body["detail"]) and body.get("reason") == reason
+
+
+async def post(client: httpx.AsyncClient, sent: Any, headers: dict[str, str] = ONE, path: str = "/v1/events") -> httpx.Response:
+    return await client.post(path, content=sent if isinstance(sent, bytes) else json.dumps(sent), headers=headers)
+
+
+async def test_an_event_is_accepted_when_the_broker_has_it(world: World) -> None:
+    async with client_of(world) as client:
+        answer = await post(client, purchase("1"))
+        assert (answer.status_code, answer.json()) == (202, {"index": 0, "status": 202, "source": "till/1", "id": "1"})
+        assert [record.key for record in world.bus.records(PURCHASES)] == [CARD.encode()]
+        await world.bus.settle()
+        assert len(world.bus.records(CUSTOMER_EVENTS)) == 1
+
+
+async def test_nothing_is_accepted_while_the_broker_is_away(world: World) -> None:
+    async with client_of(world) as client:
+        world.bus.fail_publishes(2)
+        for sent, headers in ((purchase("1"), ONE), ([purchase("1")], BATCH)):
+            answer = await post(client, sent, headers)
+            assert is_problem(answer, 503)
+            assert answer.headers["retry-after"] == "1"
+        assert (await post(client, purchase("1"))).status_code == 202
+
+
+STATUS = {"malformed_json": 400, "oversized": 413}
+EDGE_BAD = [case for case in BAD if case[2] != "wrong_topic"]
+
+
+@pytest.mark.parametrize(("bad", "topic", "reason"), EDGE_BAD, ids=[reason for _, _, reason in EDGE_BAD])
+async def test_bad_input_is_answered_with_what_to_change(world: World, bad: Any, topic: Any, reason: str) -> None:
+    async with client_of(world) as client:
+        assert is_problem(await post(client, bad), STATUS.get(reason, 422), reason)
+        assert world.bus.records(topic) == []
+
+
+@pytest.mark.parametrize(("bad", "topic", "reason"), [case for case in EDGE_BAD if isinstance(case[0], dict)])
+async def test_in_a_batch_a_bad_item_has_its_verdict_and_its_neighbours_pass(world: World, bad: Any, topic: Any, reason: str) -> None:
+    async with client_of(world) as client:
+        answer = await post(client, [purchase("1"), bad, interaction("2"), identify("3")], BATCH)
+        assert answer.status_code == 207
+        assert [item["status"] for item in answer.json()["items"]] == [202, STATUS.get(reason, 422), 202, 202]
+        assert answer.json()["items"][1]["problem"]["reason"] == reason
+        assert answer.json()["accepted"] == 3
+        assert [len(world.bus.records(each)) for each in (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)] == [1, 1, 1]
+
+
+async def test_a_batch_without_fault_is_accepted_whole(world: World) -> None:
+    async with client_of(world) as client:
+        assert (await post(client, [purchase("1"), refund("2")], BATCH)).status_code == 202
+        assert (await post(client, [], BATCH)).json() == {"accepted": 0, "items": []}
+
+
+@pytest.mark.parametrize("frame", [b"{", b"{}", b"7", b"[" * 100_000, b"[1,"])
+async def test_a_batch_that_is_no_array_is_refused(world: World, frame: bytes) -> None:
+    async with client_of(world) as client:
+        assert is_problem(await post(client, frame, BATCH), 400, "malformed_json")
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_read(world: World) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b" " * 65536
+
+    async with client_of(world) as client:
+        assert is_problem(await post(client, b"[" + b" " * 512_000 + b"]", BATCH), 413, "oversized")
+        assert is_problem(await client.post("/v1/events", content=endless(), headers=BATCH), 413, "oversized")
+        assert is_problem(await client.post("/v1/batch", content=b" " * 512_001), 413, "oversized")
+
+
+async def test_another_content_type_is_refused(world: World) -> None:
+    async with client_of(world) as client:
+        assert is_problem(await post(client, purchase("1"), {"content-type": "text/plain"}), 415)
+
+
+def basic(key: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
+
+
+@pytest.mark.parametrize("given", [{}, basic("wrong"), basic(""), {"authorization": "Basic %%%"}, {"authorization": "Bearer no"}])
+async def test_with_write_keys_nobody_sends_without_one(world: World, given: dict[str, str]) -> None:
+    async with client_of(world, IdentitySettings(ingest_write_keys=("k1", "k2"))) as client:
+        for path in ("/v1/events", "/v1/track", "/v1/identify", "/v1/batch"):
+            answer = await post(client, {"batch": []}, {**ONE, **given}, path)
+            assert is_problem(answer, 401)
+            assert answer.headers["www-authenticate"].startswith("Basic")
+        answer = await client.post("/v1/customers/consents", json={"reference": CARD, "consents": [CONSENT]}, headers=given)
+        assert is_problem(answer, 401)
+
+
+@pytest.mark.parametrize("given", [basic("k1"), basic("k2"), {"authorization": "Bearer k2"}])
+async def test_any_of_the_write_keys_opens(world: World, given: dict[str, str]) -> None:
+    async with client_of(world, IdentitySettings(ingest_write_keys=("k1", "k2"))) as client:
+        assert (await post(client, purchase("1"), {**ONE, **given})).status_code == 202
+        assert (await client.post("/v1/track", json={**TRACK, "writeKey": "k1"})).status_code == 200
+
+
+TRACK = {"type": "track", "event": "Product Viewed", "userId": "7", "messageId": "m1", "properties": {"price": 9.9}}
+ORDER = {
+    "type": "track",
+    "event": "Order Completed",
+    "userId": "7",
+    "messageId": "m2",
+    "properties": {"products": [{"sku": "a", "price": 19.99}]},
+}
+IDENTIFY = {"type": "identify", "userId": "7", "messageId": "m3", "traits": {"email": "ann@example.com", "name": "Ann"}}
+
+
+async def test_segment_messages_become_events(live_world: World) -> None:
+    async with client_of(live_world) as client:
+        for path, body in (("/v1/track", TRACK), ("/v1/track", ORDER), ("/v1/identify", IDENTIFY)):
+            answer = await client.post(path, json=body)
+            assert (answer.status_code, answer.json()["success"]) == (200, True)
+        await live_world.bus.settle()
+        [sale] = live_world.bus.events(PURCHASES)
+        assert sale["data"]["lines"][0]["amount_minor"] == 1999
+        found = (await client.get("/v1/customers/lookup", params={"reference": "user:7"})).json()
+        assert found["traits"] == {"name": "Ann"}
+        assert len((await client.get(f"/v1/customers/{found['customer_id']}/events")).json()["events"]) == 3
+
+
+async def test_a_segment_batch_answers_per_item(world: World) -> None:
+    async with client_of(world) as client:
+        bad = [{"type": "page"}, {"type": "track"}, {**ORDER, "properties": {"products": [{"sku": "a", "price": -1}]}}, 7]
+        answer = await client.post("/v1/batch", json={"batch": [TRACK, *bad, IDENTIFY], "sentAt": "2026-03-01T12:00:00Z"})
+        assert answer.status_code == 200
+        reasons = [item.get("problem", {}).get("reason") for item in answer.json()["items"]]
+        assert reasons == [None, "unknown_type", "invalid", "negative_amount", "malformed_json", None]
+        assert is_problem(await client.post("/v1/batch", json={"batch": bad}), 400)
+        world.bus.fail_publishes(1)
+        assert is_problem(await client.post("/v1/batch", json={"batch": [TRACK, IDENTIFY]}), 503)
+
+
+async def test_a_segment_retry_with_a_new_sent_at_is_a_repeat(live_world: World) -> None:
+    async with client_of(live_world) as client:
+        for second in (1, 30):
+            stamped = {**ORDER, "timestamp": "2026-03-01T12:00:00Z", "sentAt": f"2026-03-01T12:00:{second:02}Z"}
+            assert (await client.post("/v1/track", json=stamped)).status_code == 200
+        await live_world.bus.settle()
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (1, 1, 0)
+
+
+async def test_a_customer_is_found_by_any_reference_and_spelling(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(identify("1", traits={"name": "Ann"}), purchase("2", "loyalty_card:7"))
+        for asked in ("email:ANN@example.com", CARD, "loyalty_card: 42 "):
+            found = await client.get("/v1/customers/lookup", params={"reference": asked})
+            assert found.json()["traits"] == {"name": "Ann"}
+        customer = found.json()["customer_id"]
+        assert (await client.get(f"/v1/customers/{customer}")).json() == found.json()
+        searched = (await client.get("/v1/customers", params={"search": "Ann@example.com"})).json()["customers"]
+        assert [each["customer_id"] for each in searched] == [customer]
+        assert is_problem(await client.get("/v1/customers/lookup", params={"reference": "email:no@example.com"}), 404)
+        assert is_problem(await client.get("/v1/customers/lookup", params={"reference": "42"}), 422)
+        assert is_problem(await client.get("/v1/customers/nobody"), 404)
+        assert is_problem(await client.get("/v1/customers/lookup"), 422)
+
+
+async def test_customers_and_histories_are_paged_in_a_stable_order(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(*(purchase(f"c{number}", f"loyalty_card:{number}") for number in range(5)))
+        await world.send(*(purchase(f"p{number}", "loyalty_card:0", at=day(number // 2)) for number in range(7)))
+        ids: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            page = (await client.get("/v1/customers", params={"after": after, "limit": 2})).json()
+            ids += [each["customer_id"] for each in page["customers"]]
+            after = page["next"]
+        assert ids == sorted(set(ids))
+        assert len(ids) == 5
+        customer = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:0"})).json()["customer_id"]
+        events: list[dict[str, Any]] = []
+        params: dict[str, Any] = {"limit": 3}
+        while params.get("after", "") is not None:
+            page = (await client.get(f"/v1/customers/{customer}/events", params=params)).json()
+            events += page["events"]
+            params["after"] = page["next"]
+        assert [event["id"] for event in events] == ["p6", "p4", "p5", "p2", "p3", "c0", "p0", "p1"]
+        assert is_problem(await client.get(f"/v1/customers/{customer}/events", params={"after": "x"}), 422)
+
+
+CONSENT = {"purpose": "marketing", "channel": "email", "granted": True}
+
+
+async def test_consents_are_in_force_when_the_answer_says_so(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(purchase("1"))
+        asking = asyncio.create_task(client.post("/v1/customers/consents", json={"reference": CARD, "consents": [CONSENT]}))
+        while not world.bus.records(CUSTOMER_UPDATES):
+            await asyncio.sleep(0.01)
+        await world.bus.settle()
+        answer = await asking
+        assert answer.status_code == 200
+        assert answer.json()["consents"] == [{**CONSENT, "at": "2026-03-01T12:00:00Z"}]
+        stated = (await client.get(f"/v1/customers/{answer.json()['customer_id']}/consents")).json()["statements"]
+        assert [(each["granted"], each["source"]) for each in stated] == [(True, "dear/identity/api")]
+
+
+async def test_consents_that_take_longer_are_accepted_and_located(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.identity.api.customers.EFFECT_SECONDS", 0.05)
+    async with client_of(world) as client:
+        body = {"reference": CARD, "consents": [CONSENT], "at": NOON.isoformat()}
+        answer = await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})
+        assert answer.status_code == 202
+        await world.bus.settle()
+        assert (await client.get(answer.headers["location"])).json()["consents"] == [{**CONSENT, "at": "2026-03-01T12:00:00Z"}]
+        await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})
+        await world.bus.settle()
+        assert (await client.get("/v1/outcomes")).json()["repeated"] == 1
+
+
+@pytest.mark.parametrize("change", [{"reference": "nobody"}, {"consents": []}, {"consents": [{}]}, {"at": "2099-01-01T00:00:00Z"}])
+async def test_consents_that_say_nothing_are_refused(world: World, change: dict[str, Any]) -> None:
+    async with client_of(world) as client:
+        answer = await client.post("/v1/customers/consents", json={"reference": CARD, "consents": [CONSENT], **change})
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == MEDIA_TYPE
+
+
+async def test_the_overview_counts(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(
+            purchase("1"),
+            purchase("1"),
+            purchase("1", amount=3),
+            consent("2", True),
+            purchase("3", amount=-1),
+            purchase("7", "email:a@b.c"),
+        )
+        await world.send(identify("8", (CARD, "email:a@b.c")))
+        await world.send(purchase("4", None), purchase("5", None, amount=50), refund("6", None), purchase("9", None, at=day(1)))
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert outcomes == {
+            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "parked": 1, "merges_refused": 1,
+            "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"merges_off": 1}},
+        }  # fmt: skip
+        assert (await client.get("/v1/summary")).json() == {"customers": 2, "events": 8, "anonymous": 4}
+        [parked] = (await client.get("/v1/outcomes/parked")).json()["outcomes"]
+        assert parked["reason"] == "negative_amount"
+        assert (await client.get("/v1/stores/anonymous")).json()["days"] == [
+            {"store": "main street", "day": "2026-03-01", "events": 3, "sales": 2, "bought": 1300, "refunded": 250},
+            {"store": "main street", "day": "2026-03-02", "events": 1, "sales": 1, "bought": 1250, "refunded": 0},
+        ]
+
+
+@pytest.mark.parametrize("asked", [{}, {"partition": 8}, {"partition": -1}, {"partition": 0, "after": [["a", 0]]}, []])
+async def test_a_timeline_that_cannot_be_asked_for_is_refused(world: World, asked: Any) -> None:
+    async with client_of(world) as client:
+        assert (await client.post("/v1/timeline/read", json=asked)).status_code == 422

@@ -1,0 +1,1 @@
+"""Tests of notifications that need a database and a mail server."""

@@ -76,7 +76,9 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     monetary = np.rint((state.bought_minor[rows] - state.refunded_minor[rows]) / np.maximum(days, 1)).astype(np.int64)
 
     model = ask.model.in_money_of(ask.market.mean_spend_minor)
-    buys_again = model.purchases.buys_within(x, t_x, age, ask.horizon_days / DAYS_PER_WEEK) * bought
+    alive = model.purchases.alive(x, t_x, age)
+    pauses = model.purchases.pauses(x, age, ask.horizon_days / DAYS_PER_WEEK)
+    buys_again = alive * (1.0 - pauses) * bought
     spend_drop = signs.falling_spend(buckets, first, today) * bought
     visit_drop = signs.fewer_visits(state, rows, today) * bought
     silence = model.purchases.silence(x, t_x, age)
@@ -84,6 +86,8 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         state,
         rows,
         silence=silence,
+        pauses=pauses,
+        alive=alive,
         recency=recency,
         spend_drop=spend_drop,
         visit_drop=visit_drop,

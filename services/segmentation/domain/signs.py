@@ -16,6 +16,8 @@ RECENT_DAYS, BEFORE_DAYS = 84, 168
 _ENOUGH_DAYS = 84
 """Less history before the recent twelve weeks than this says nothing about a fall."""
 _RETURNS_COUNT_DOUBLE = 2.0
+_LAST_RESORT = 0.25
+"""The two parts of every risk are always there: they are named only where no plainer sign is."""
 
 
 class Sign(StrEnum):
@@ -28,6 +30,8 @@ class Sign(StrEnum):
     BOUGHT_ONCE = "bought_once"
     COMPLAINED = "complained"
     RETURNS = "returns"
+    BUYS_RARELY = "buys_rarely"
+    MAY_HAVE_LEFT = "may_have_left"
 
 
 SIGNS = tuple(Sign)
@@ -61,9 +65,21 @@ def _drop(recent: Integers, recent_days: Integers, before: Integers, before_days
 
 
 def strengths(
-    state: CustomerState, rows: Integers, *, silence: Floats, recency: Integers, spend_drop: Floats, visit_drop: Floats, horizon_days: int
+    state: CustomerState,
+    rows: Integers,
+    *,
+    silence: Floats,
+    pauses: Floats,
+    alive: Floats,
+    recency: Integers,
+    spend_drop: Floats,
+    visit_drop: Floats,
+    horizon_days: int,
 ) -> Floats:
-    """Shape (n, signs). `silence` is the model's probability that a living customer is silent this long."""
+    """Shape (n, signs); every buyer has at least two, because nobody is sure to buy and who bought twice may leave after each purchase.
+
+    The model's probabilities: of so long a `silence` and of a `pauses` for the whole horizon of who still lives, and to be `alive`.
+    """
     bought = np.maximum(state.bought_minor[rows], 1)
     return np.stack(
         [
@@ -74,6 +90,8 @@ def strengths(
             np.where(state.day_count[rows] == 1, 0.5, 0.0),
             np.where(state.complaint_count[rows] > 0, 0.75, 0.0),
             np.clip(_RETURNS_COUNT_DOUBLE * state.refunded_minor[rows] / bought, 0.0, 1.0),
+            _LAST_RESORT * pauses,
+            _LAST_RESORT * (1.0 - alive),
         ],
         axis=1,
     )

@@ -35,8 +35,11 @@ class BgNbd:
 
     def buys_within(self, x: Floats, t_x: Floats, age: Floats, horizon: float) -> Floats:
         """P(at least one purchase in the next `horizon` weeks); exact, because leaving happens only after a purchase."""
-        silent_while_alive = np.exp((self.r + x) * np.log((self.alpha + age) / (self.alpha + age + horizon)))
-        return self.alive(x, t_x, age) * (1.0 - silent_while_alive)
+        return self.alive(x, t_x, age) * (1.0 - self.pauses(x, age, horizon))
+
+    def pauses(self, x: Floats, age: Floats, horizon: float) -> Floats:
+        """P(a customer who still lives buys nothing in the next `horizon` weeks)."""
+        return np.exp((self.r + x) * np.log((self.alpha + age) / (self.alpha + age + horizon)))
 
     def silence(self, x: Floats, t_x: Floats, age: Floats) -> Floats:
         """P(a customer who still lives would have been silent this long): small means overdue."""

@@ -204,7 +204,15 @@ def _ends(consumer: KafkaConsumer, partitions: list[TopicPartition], timeout_sec
 def group_lag(bootstrap: str, group: str, topics: Iterable[Topic]) -> int:
     """How many records the group has not committed yet, over all partitions of the topics."""
     with lag_watch(bootstrap, {group: tuple(topics)}) as watch:
-        return watch.lags()[group]
+        return watch.look().lags[group]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far each group is behind its topics, in records, and how many records these topics have taken so far."""
+
+    lags: dict[str, int]
+    records: int
 
 
 class LagWatch:
@@ -213,17 +221,19 @@ class LagWatch:
     def __init__(self, consumer: KafkaConsumer, client: KafkaAdminClient, groups: Mapping[str, Sequence[Topic]]) -> None:
         self._consumer, self._client, self._groups = consumer, client, groups
 
-    def lags(self) -> dict[str, int]:
-        """Group -> records it has not committed yet. Groups are looked at in the order in which they were given.
+    def look(self) -> Standing:
+        """Groups are looked at in the order in which they were given.
 
         A group's ends are read after the lag of those before it, so zeros all along mean that what was sent before the call has passed.
         """
-        return {group: self._lag(group, topics) for group, topics in self._groups.items()}
-
-    def _lag(self, group: str, topics: Sequence[Topic]) -> int:
-        committed = _committed(self._client, group)
-        ends = _ends(self._consumer, _partitions(self._consumer, [topic.name for topic in topics]))
-        return sum(max(0, end - committed.get((at.topic, at.partition), 0)) for at, end in ends.items())
+        lags: dict[str, int] = {}
+        ends: dict[TopicPartition, int] = {}
+        for group, topics in self._groups.items():
+            committed = _committed(self._client, group)
+            found = _ends(self._consumer, _partitions(self._consumer, [topic.name for topic in topics]))
+            lags[group] = sum(max(0, end - committed.get((at.topic, at.partition), 0)) for at, end in found.items())
+            ends.update(found)
+        return Standing(lags, sum(ends.values()))
 
 
 def _group_offsets(client: KafkaAdminClient, group: str, timeout_seconds: float = 5.0) -> dict[TopicPartition, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 import mongoengine
@@ -23,6 +24,8 @@ R = TypeVar("R")
 _AWAY = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError, WaitQueueTimeoutError)
 """A write that a majority did not confirm may be rolled back: it counts as not written, and is written again."""
 _DUPLICATE_KEY = 11000
+LOOKUP_SIZE = 25
+"""Keys a lookup: the embedded database compares every document that it found with every key asked for."""
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="store")
 
 
@@ -61,6 +64,18 @@ async def in_store(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
 def insert_new(collection: Collection[Any], documents: Sequence[dict[str, Any]]) -> set[int]:
     """Insert what is not there yet; returns the positions of those whose key was taken. Raises Unavailable and BulkWriteError."""
     return refused_as_duplicates(lambda: collection.insert_many(documents, ordered=False)) if documents else set()
+
+
+def find_by(
+    collection: Collection[Any], keys: Iterable[str], projection: Mapping[str, int] | None = None, *, field: str = "_id", **also: Any
+) -> Iterator[dict[str, Any]]:
+    """The documents whose indexed field is one of the keys, and that satisfy `also`; in no order.
+
+    A document whose field holds several of them may come twice.
+    """
+    remaining = iter(keys)
+    while some := list(islice(remaining, LOOKUP_SIZE)):
+        yield from collection.find({field: {"$in": some}, **also}, projection)
 
 
 def refused_as_duplicates(write: Callable[[], object]) -> set[int]:

@@ -45,6 +45,14 @@ def is_known(up: dict[str, Any], count: int) -> bool:
     return bool(identity >= count and contacts >= count)
 
 
+def is_decided(up: dict[str, Any]) -> bool:
+    """Is there no offer left of which it is open what becomes of it?"""
+    try:
+        return bool(ask(up["services"]["campaigns"] + "/v1/reports/offers")["pending"] == 0)
+    except ServiceAway:
+        return False
+
+
 def collect(up: dict[str, Any], replayed: Replayed) -> Report:
     """Ask every service. Raises ServiceAway."""
     services = up["services"]

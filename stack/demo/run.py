@@ -18,7 +18,7 @@ from stack.clocks import advance_clocks
 from stack.demo.history import History, cdnow, complete_journey
 from stack.demo.progress import shown_progress
 from stack.demo.quiet import wait_until_quiet
-from stack.demo.report import Replayed, collect, differences, is_known
+from stack.demo.report import Replayed, collect, differences, is_decided, is_known
 from stack.demo.tables import print_report
 from stack.demo.tills import Progress, Tills, introduce
 from stack.http import ServiceAway
@@ -159,6 +159,7 @@ def replay(guard: Guard, history: History, demo: DemoOptions) -> Replayed:
     for _ in range(DAY_HOURS // STEP_HOURS):
         _advance(up, STEP_HOURS)
         wait_until_quiet(up, SETTLE_SECONDS, tick=guard.check)
+    wait_until_quiet(up, SETTLE_SECONDS, also=lambda: is_decided(up), tick=guard.check)
     return Replayed(len(history.people) + len(history.moments), settled - began, tills.flight.latencies_ms)
 
 

@@ -11,7 +11,7 @@ from services.campaigns.audit import LedgerAudit
 from services.campaigns.handlers.loyalty import Posting
 from services.campaigns.handlers.reading import read_purchases
 from services.campaigns.metrics import LEDGER_IMBALANCE
-from services.campaigns.store import customers, ledger, prepare
+from services.campaigns.store import customers, ledger, prepare, programs
 from shared.contracts.envelope import Event
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.offers import PointsPosted
@@ -49,6 +49,18 @@ async def test_a_batch_delivered_again_adds_no_points_and_repeats_its_news(world
     ids = [event["id"] for event in world.bus.events(LOYALTY)]
     assert len(ids) == 4
     assert len(set(ids)) == 2
+
+
+async def test_an_entry_told_again_is_told_as_it_stands_whatever_became_of_its_rule(world: World) -> None:
+    await world.bus.start()
+    await world.identity.tell(1, bought("p1", 1000))
+    await world.bus.settle()
+    (rule,) = (program for program in programs.every_version() if program.earning)
+    dearer = rule.earning.model_copy(update={"minor_per_point": 500})
+    programs.add(rule.model_copy(update={"version": 2, "earning": dearer}), NOON)
+    world.bus.redeliver(CUSTOMER_EVENTS)
+    await world.bus.settle()
+    assert [posted["points"] for posted in world.posted()] == [10, 10]
 
 
 async def test_a_crash_between_entry_and_news_loses_neither(world: World) -> None:

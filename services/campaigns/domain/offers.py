@@ -81,8 +81,8 @@ class Skipped:
 
 
 def offer_id(program: Program, customer_id: str, cause: Cause) -> str:
-    """The id that this cause's offer has however often it is decided."""
-    return derived_id("offer", program.name, program.version, customer_id, cause.id)
+    """The id that this cause's offer has however often it is decided, and by whichever version: a cause must not be answered twice."""
+    return derived_id("offer", program.name, customer_id, cause.id)
 
 
 def decide_offer(program: Program, customer: Candidate, cause: Cause, score: Mapping[str, Any] | None, now: datetime) -> Offer | Skipped:

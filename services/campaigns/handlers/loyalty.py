@@ -34,7 +34,8 @@ class Posting:
     async def post(self, purchases: Sequence[Purchase]) -> None:
         """Returns when all entries are in the ledger and told.
 
-        Entries that were there before are told again: their first telling may have been lost with the process that wrote them.
+        Entries that were there before are told again as they stand: their first telling may have been lost with the process that wrote
+        them, and the rule may have changed since.
         """
         if not purchases:
             return
@@ -55,9 +56,10 @@ class _Written:
 
 def _write(purchases: Sequence[Purchase], at: datetime) -> _Written:
     rules = earn_rules(programs.every_version())
-    entries = list({entry.id: entry for entry in (points_for(each, rule_at(rules, each.at)) for each in purchases)}.values())
-    there = ledger.insert(entries, at)
-    return _Written(entries, there, customers.owners({entry.profile_id for entry in entries}))
+    entries = {entry.id: entry for entry in (points_for(each, rule_at(rules, each.at)) for each in purchases)}
+    there = ledger.insert(list(entries.values()), at)
+    entries.update({entry.id: entry for entry in ledger.stored(there)})
+    return _Written(list(entries.values()), there, customers.owners({entry.profile_id for entry in entries.values()}))
 
 
 async def on_customer_events(batch: Batch, posting: Posting, advance: Callable[[Batch], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mongoengine import DateTimeField, Document, IntField, ListField, StringField
 from pymongo import UpdateOne
 
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def ensure_indexes() -> None:
 
 def known(ids: Collection[str]) -> set[str]:
     """Those of the ids that are customers here."""
-    return {found["_id"] for found in _customers().find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+    return {found["_id"] for found in find_by(_customers(), ids, {"_id": 1})}
 
 
 def save(customers: Sequence[Customer]) -> None:
@@ -83,7 +83,7 @@ def forget(ids: Collection[str]) -> None:
 def owners(profiles: Collection[str]) -> dict[str, str]:
     """The customer of each profile whose customer has another id; every other profile is its own customer."""
     wanted = set(profiles)
-    found = _customers().find({"aliases": {"$in": list(wanted)}}, {"aliases": 1})
+    found = find_by(_customers(), wanted, {"aliases": 1}, field="aliases")
     return {alias: customer["_id"] for customer in found for alias in customer["aliases"] if alias in wanted}
 
 
@@ -94,7 +94,7 @@ def all_owners() -> dict[str, str]:
 
 def members(ids: Collection[str]) -> dict[str, list[str]]:
     """The profiles of each customer; of one that is not known here, only the profile of its own id."""
-    found = {each["_id"]: each["members"] for each in _customers().find({"_id": {"$in": list(ids)}}, {"members": 1})}
+    found = {each["_id"]: each["members"] for each in find_by(_customers(), ids, {"members": 1})}
     return {customer: found.get(customer, [customer]) for customer in ids}
 
 

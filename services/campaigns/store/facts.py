@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from mongoengine import DateTimeField, DictField, Document, IntField, StringField
 from pymongo import ReplaceOne
 
+from shared.mongo import find_by
+
 
 class ScoreDocument(Document):
     """A customer's newest scores."""
@@ -43,8 +45,7 @@ def save_products(documents: Mapping[str, dict[str, Any]], gone: Collection[str]
 
 def scores_of(customers: Collection[str]) -> dict[str, dict[str, Any]]:
     """The newest scores of each customer that has any."""
-    found = ScoreDocument._get_collection().find({"_id": {"$in": list(customers)}}, {"scores": 1}) if customers else ()
-    return {each["_id"]: each["scores"] for each in found}
+    return {each["_id"]: each["scores"] for each in find_by(ScoreDocument._get_collection(), customers, {"scores": 1})}
 
 
 def _replace(collection: Any, documents: Mapping[str, dict[str, Any]], gone: Collection[str]) -> None:

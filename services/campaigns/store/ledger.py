@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -13,7 +13,7 @@ from mongoengine import DateTimeField, Document, IntField, StringField
 from pymongo.errors import CursorNotFound
 
 from services.campaigns.domain.loyalty import LedgerEntry
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new
 
 FEW_PROFILES = 20
 ONE_PASS_SHARE = 7
@@ -63,6 +63,11 @@ def insert(entries: Sequence[LedgerEntry], posted_at: datetime) -> set[str]:
     return {entries[position].id for position in insert_new(_entries(), [_document(entry, posted_at) for entry in entries])}
 
 
+def stored(ids: Collection[str]) -> list[LedgerEntry]:
+    """The entries with these ids as they were added."""
+    return [_entry(document) for document in find_by(_entries(), ids)]
+
+
 def _document(entry: LedgerEntry, posted_at: datetime) -> dict[str, Any]:
     return {
         "_id": entry.id,
@@ -90,8 +95,10 @@ def balances(profiles: Collection[str], known_profiles: int) -> dict[str, int]:
     if len(profiles) > FEW_PROFILES and len(profiles) * ONE_PASS_SHARE > known_profiles:
         wanted = frozenset(profiles)
         return {row["_id"]: row["points"] for row in _entries().aggregate([grouped]) if row["_id"] in wanted}
-    match = {"$match": {"profile_id": {"$in": list(profiles)}}}
-    return {row["_id"]: row["points"] for row in _entries().aggregate([match, grouped])}
+    held: Counter[str] = Counter()
+    for entry in find_by(_entries(), profiles, {"profile_id": 1, "points": 1}, field="profile_id"):
+        held[entry["profile_id"]] += entry["points"]
+    return dict(held)
 
 
 def summary(owners: Mapping[str, str]) -> LedgerSummary:
@@ -110,7 +117,7 @@ def summary(owners: Mapping[str, str]) -> LedgerSummary:
 
 def of_profiles(profiles: Collection[str]) -> list[LedgerEntry]:
     """All entries of some profiles, in no order."""
-    return [_entry(document) for document in _entries().find({"profile_id": {"$in": list(profiles)}})]
+    return [_entry(document) for document in find_by(_entries(), profiles, field="profile_id")]
 
 
 def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[str, Any]]:

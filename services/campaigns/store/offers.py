@@ -11,7 +11,7 @@ from mongoengine import DateTimeField, DictField, Document, IntField, StringFiel
 from pymongo import UpdateOne
 
 from services.campaigns.domain.offers import Offer, OfferStatus, Skipped
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new
 
 REPUBLISH_COUNT = 500
 
@@ -107,19 +107,19 @@ def insert_skips(skips: Sequence[Skipped]) -> None:
 
 def skipped(ids: Collection[str]) -> set[str]:
     """Those of the ids under which a skip is kept."""
-    return {found["_id"] for found in _skips().find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+    return {found["_id"] for found in find_by(_skips(), ids, {"_id": 1})}
 
 
 def decided_for(customers: Collection[str]) -> list[Decided]:
     """Every offer that these customers have had."""
     kept = {"program": 1, "customer_id": 1, "decided_at": 1}
-    found = _offers().find({"customer_id": {"$in": list(customers)}}, kept)
+    found = find_by(_offers(), customers, kept, field="customer_id")
     return [Decided(each["_id"], each["program"], each["customer_id"], each["decided_at"]) for each in found]
 
 
 def pending(ids: Collection[str]) -> list[Offer]:
     """Those of the offers that are still to be delivered."""
-    return [_offer(found) for found in _offers().find({"_id": {"$in": list(ids)}, "status": OfferStatus.PENDING})] if ids else []
+    return [_offer(found) for found in find_by(_offers(), ids, status=OfferStatus.PENDING)]
 
 
 def every_pending() -> Iterator[list[Offer]]:

@@ -124,9 +124,12 @@ def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integ
 
 
 def told_signature(scores: ScoreBatch) -> Bits:
-    """16 bits that change when a score changes enough to be worth telling: risk by whole percents, class, cell."""
-    percent = np.rint(scores.risk * 100).astype(np.int64)
-    return (percent | scores.value_class << 7 | scores.cell << 9).astype(np.uint64)
+    """16 bits that change when a score changes enough to be worth telling: risk by twentieths, class, cell.
+
+    Finer steps would make everybody's every day news: risk grows by a little while nothing happens.
+    """
+    twentieths = np.rint(scores.risk * 20).astype(np.int64)
+    return (twentieths | scores.value_class << 7 | scores.cell << 9).astype(np.uint64)
 
 
 def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:

@@ -73,9 +73,15 @@ def find_by(
 
     A document whose field holds several of them may come twice.
     """
+    for some in portions(keys):
+        yield from collection.find({field: {"$in": some}, **also}, projection)
+
+
+def portions(keys: Iterable[str]) -> Iterator[list[str]]:
+    """The keys, as many at a time as one condition may name."""
     remaining = iter(keys)
     while some := list(islice(remaining, LOOKUP_SIZE)):
-        yield from collection.find({field: {"$in": some}, **also}, projection)
+        yield some
 
 
 def refused_as_duplicates(write: Callable[[], object]) -> set[int]:

@@ -58,8 +58,11 @@ async def on_offers(batch: Batch, outbox: Outbox, clock: Clock) -> None:
 
 async def _take_in(partition: int, offers: list[tuple[Record, Any]], outbox: Outbox, clock: Clock) -> None:
     messages = await _messages(partition, offers)
-    there_already = await in_store(message_store.record, messages)
-    due = [message for message in messages if message.message_id not in there_already]
+    refused = {outcome.message.message_id: outcome for outcome in await outbox.refusals(messages)}
+    there_already = await in_store(message_store.record, messages, refused)
+    new = [message for message in messages if message.message_id not in there_already]
+    await outbox.tell_refused([refused[message.message_id] for message in new if message.message_id in refused])
+    due = [message for message in new if message.message_id not in refused]
     if there_already:
         await outbox.report(await in_store(message_store.final, there_already))
         due += await in_store(message_store.read_due, there_already, clock.now(), datetime.now(UTC))

@@ -77,11 +77,12 @@ class Outbox:
     async def send(self, messages: Sequence[Message], seconds: float = HANDLER_SECONDS) -> None:
         """Bring messages through the gate and out. What there is no time for, or no mail server, stays due for `send_due`."""
         await self._settle()
+        passing = await self._passing(messages)
         until = monotonic() + seconds
         # The outcomes of one slice are written while the next is under way: caps count what is claimed, so they need not wait for them.
         settling = asyncio.create_task(self._settle())
         try:
-            for now, some in self._slices(messages):
+            for now, some in self._slices(passing):
                 if self._is_paused() or monotonic() > until:
                     return
                 await self._send_slice(some, now)
@@ -109,10 +110,18 @@ class Outbox:
 
     async def report(self, outcomes: Sequence[Outcome]) -> None:
         """Publish outcomes. That they are published is written down by `tidy`: until then a crash has them published twice, never lost."""
+        await self._tell(outcomes)
+        self._reported += [outcome.message.message_id for outcome in outcomes]
+
+    async def tell_refused(self, outcomes: Sequence[Outcome]) -> None:
+        """Publish and count refusals that were recorded with their messages."""
+        await self._tell(outcomes)
+        _count(outcomes)
+
+    async def _tell(self, outcomes: Sequence[Outcome]) -> None:
         if outcomes:
             deliveries = [(outcome.message.customer_id, delivery_of(outcome)) for outcome in outcomes]
             await self._publish(DELIVERIES, [records.Message(to.encode(), event.model_dump_json().encode()) for to, event in deliveries])
-            self._reported += [outcome.message.message_id for outcome in outcomes]
 
     async def _remember_reported(self) -> None:
         while self._reported:
@@ -130,16 +139,36 @@ class Outbox:
     def _judged_as_of(self, message: Message) -> datetime | None:
         return message.put_off_to if self._clock.mode == "replay" else None
 
-    async def _send_slice(self, messages: Sequence[Message], now: datetime) -> None:
-        situation = await in_store(look_up, messages, now - self._rules.longest_window)
-        judged = [situation.judge(message, self._rules, now, _wall()) for message in messages]
-        await self._hold_back(judged, now)
-        await self._send_allowed([one for one in judged if isinstance(one.verdict, Send)], now)
+    async def refusals(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Those of these new messages that the gate refuses for good, as things stand; nothing is written down."""
+        now = _to_milliseconds(self._clock.now())
+        judged = await self._judge([(message, now) for message in messages])
+        return [_outcome(one, State.SUPPRESSED, now, one.verdict.reason) for one, _ in judged if isinstance(one.verdict, Suppressed)]
 
-    async def _hold_back(self, judged: Sequence[Judged], now: datetime) -> None:
+    async def _passing(self, messages: Sequence[Message]) -> list[Message]:
+        """Those that may go; what the gate holds back is written down, all of it together. Each is asked about again before it goes."""
+        at = _to_milliseconds(self._clock.now())
+        judged = await self._judge([(message, self._judged_as_of(message) or at) for message in messages])
+        await self._hold_back(judged)
+        return [one.message for one, _ in judged if isinstance(one.verdict, Send)]
+
+    async def _judge(self, asked: Sequence[tuple[Message, datetime]]) -> list[tuple[Judged, datetime]]:
+        """What the gate says of each message as of its moment."""
+        if not asked:
+            return []
+        since = min(now for _, now in asked) - self._rules.longest_window
+        situation = await in_store(look_up, [message for message, _ in asked], since)
+        return [(situation.judge(message, self._rules, now, _wall()), now) for message, now in asked]
+
+    async def _send_slice(self, messages: Sequence[Message], now: datetime) -> None:
+        judged = await self._judge([(message, now) for message in messages])
+        await self._hold_back(judged)
+        await self._send_allowed([one for one, _ in judged if isinstance(one.verdict, Send)], now)
+
+    async def _hold_back(self, judged: Sequence[tuple[Judged, datetime]]) -> None:
         """Write down what the gate put off or refused."""
-        postponed = [_put_off(one.message, one.verdict, now) for one in judged if isinstance(one.verdict, Deferred)]
-        refused = [_outcome(one, State.SUPPRESSED, now, one.verdict.reason) for one in judged if isinstance(one.verdict, Suppressed)]
+        postponed = [_put_off(one.message, one.verdict, now) for one, now in judged if isinstance(one.verdict, Deferred)]
+        refused = [_outcome(one, State.SUPPRESSED, now, one.verdict.reason) for one, now in judged if isinstance(one.verdict, Suppressed)]
         if postponed:
             await in_store(message_store.defer, postponed)
         if refused:
@@ -147,20 +176,21 @@ class Outbox:
             await self._closed(refused, complete)
 
     async def _send_allowed(self, allowed: Sequence[Judged], now: datetime) -> None:
-        sending, token = await self._claim(allowed, now)
-        answers = await asyncio.gather(*(self._hand_over(one, now) for one in sending))
+        leased_until = _wall() + self._settings.lease()
+        sending, token = await self._claim(allowed, now, leased_until)
+        answers = await asyncio.gather(*(self._hand_over(one, now, leased_until) for one in sending))
         claimed = Claimed(token)
         for one, answer in zip(sending, answers, strict=True):
             self._note(claimed, one, answer, now)
         if sending:
             self._unsettled.append(claimed)
 
-    async def _claim(self, allowed: Sequence[Judged], now: datetime) -> tuple[list[Judged], str]:
+    async def _claim(self, allowed: Sequence[Judged], now: datetime, leased_until: datetime) -> tuple[list[Judged], str]:
         """Those that nobody else has claimed, and the token that they are ours under."""
         token = uuid4().hex
         ids = [one.message.message_id for one in allowed]
         try:
-            ours = await in_store(message_store.claim, ids, token, now, _wall() + self._settings.lease())
+            ours = await in_store(message_store.claim, ids, token, now, leased_until)
         except Unavailable:
             # Some may be claimed all the same, and none was handed over: give them back when the database answers again.
             back = [Postponed(one, now, Reason.TRY_LATER, _wall(), "the database went away") for one in ids]
@@ -168,7 +198,10 @@ class Outbox:
             raise
         return [one for one in allowed if one.message.message_id in ours], token
 
-    async def _hand_over(self, one: Judged, now: datetime) -> HandOver:
+    async def _hand_over(self, one: Judged, now: datetime, leased_until: datetime) -> HandOver:
+        if _wall() >= leased_until:
+            # This process stood still, and others take it for dead: what the gate said then no longer counts.
+            return NotTaken(Reason.TRY_LATER, "the claim ran out before the hand-over")
         try:
             letter = self._writer.write(one.message, one.contact, now)
         except CannotWrite as error:

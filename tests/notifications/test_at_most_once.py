@@ -9,15 +9,16 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from services.notifications import outbox
 from services.notifications.domain.messages import Message, message_id
 from services.notifications.store import messages as store
-from shared.contracts.topics import CUSTOMERS, OFFERS
+from shared.contracts.topics import CUSTOMERS, DELIVERIES, OFFERS
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Batch, StoredRecord
 from stack.embedded import Database
@@ -157,6 +158,38 @@ def test_what_became_of_a_mail_is_remembered_while_the_database_is_away(
     assert len(sink.mails) == 1
     assert world.states() == [("sent", None)]
     assert set(world.outcomes()) == {("sent", None)}
+
+
+def test_a_refusal_whose_news_was_lost_is_told_when_the_offer_returns(world: World, sink: Sink) -> None:
+    async def scenario() -> None:
+        await world.bus.start()
+        await world.know(1, consent=False)
+        world.bus.fail_publishes(2, DELIVERIES)
+        await world.offer(1)
+
+    asyncio.run(scenario())
+    assert world.states() == [("suppressed", "no_consent")]
+    assert world.outcomes() == [("suppressed", "no_consent")]
+
+
+def test_who_stood_still_until_the_claim_ran_out_does_not_send_by_it(world: World, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = store.claim
+
+    def stand_still(ids: Collection[str], token: str, now: datetime, leased_until: datetime) -> set[str]:
+        taken = claim(ids, token, now, leased_until)
+        monkeypatch.setattr(outbox, "_wall", lambda: leased_until)
+        return taken
+
+    monkeypatch.setattr(store, "claim", stand_still)
+
+    async def scenario() -> None:
+        await world.bus.start()
+        await world.know(1)
+        await world.offer(1)
+
+    asyncio.run(scenario())
+    assert sink.mails == []
+    assert world.states() == [("due", "try_later")]
 
 
 def test_another_partitions_messages_are_left_to_their_worker(world: World, sink: Sink) -> None:

@@ -9,7 +9,7 @@ import mongoengine as me
 from pymongo import DeleteOne, UpdateOne
 
 from services.notifications.domain.contacts import Answer, Contact
-from shared.mongo import refused_as_duplicates
+from shared.mongo import find_by, refused_as_duplicates
 
 
 class ContactDocument(me.Document):
@@ -39,8 +39,7 @@ def save(contacts: Mapping[str, Contact | None]) -> None:
 
 def read(customer_ids: Collection[str]) -> dict[str, Contact]:
     """The contacts of these customers that are known."""
-    found = ContactDocument._get_collection().find({"_id": {"$in": list(customer_ids)}})
-    return {document["_id"]: _contact(document) for document in found}
+    return {document["_id"]: _contact(document) for document in find_by(ContactDocument._get_collection(), customer_ids)}
 
 
 def count() -> int:

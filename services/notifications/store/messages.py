@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import mongoengine as me
@@ -14,7 +15,7 @@ from pymongo import UpdateMany, UpdateOne
 from services.notifications.domain.contacts import Sent
 from services.notifications.domain.messages import COUNTED_BY_CAPS, FINAL, Message, Outcome, State
 from services.notifications.domain.reasons import Reason
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new, portions
 
 _MESSAGE_FIELDS = tuple(name for name in Message.__slots__ if name not in ("message_id", "put_off_to"))
 
@@ -75,15 +76,18 @@ class MessageDocument(me.Document):
     """The partition, while the outcome is not published."""
 
 
-def record(messages: Sequence[Message]) -> set[str]:
-    """Insert the messages as due; the ids that were there already."""
-    there = insert_new(_collection(), [_document(message) for message in messages])
+def record(messages: Sequence[Message], refused: Mapping[str, Outcome] = MappingProxyType({})) -> set[str]:
+    """Insert the messages, as due or as refused already; the ids that were there before.
+
+    A refusal is not marked as unreported: whoever records it has the offer in hand, and the offer comes again until it is told.
+    """
+    there = insert_new(_collection(), [_document(message) | _refusal(refused.get(message.message_id)) for message in messages])
     return {messages[position].message_id for position in there}
 
 
 def read_due(message_ids: Collection[str], now: datetime, wall: datetime) -> list[Message]:
     """Those of these messages that may be sent now."""
-    return _messages({"_id": {"$in": list(message_ids)}, **_due(now, wall)})
+    return [_message(document) for document in find_by(_collection(), message_ids, **_due(now, wall))]
 
 
 def due(partitions: Collection[int], now: datetime, wall: datetime, limit: int) -> list[Message]:
@@ -94,14 +98,10 @@ def due(partitions: Collection[int], now: datetime, wall: datetime, limit: int) 
 
 def history(customer_ids: Collection[str], since: datetime) -> dict[str, list[Sent]]:
     """The marketing messages that went out to these customers since then, or may have."""
-    wanted = {
-        "customer_id": {"$in": list(customer_ids)},
-        "claimed_at": {"$gt": since},
-        "state": {"$in": list(COUNTED_BY_CAPS)},
-        "purpose": "marketing",
-    }
+    wanted = {"claimed_at": {"$gt": since}, "state": {"$in": list(COUNTED_BY_CAPS)}, "purpose": "marketing"}
+    kept = {"customer_id": 1, "channel": 1, "claimed_at": 1}
     sent: dict[str, list[Sent]] = defaultdict(list)
-    for document in _collection().find(wanted, {"customer_id": 1, "channel": 1, "claimed_at": 1}):
+    for document in find_by(_collection(), customer_ids, kept, field="customer_id", **wanted):
         sent[document["customer_id"]].append(Sent(document["channel"], document["claimed_at"]))
     return sent
 
@@ -163,13 +163,12 @@ def unreported(partitions: Collection[int], limit: int) -> list[Outcome]:
 
 def final(message_ids: Collection[str]) -> list[Outcome]:
     """The outcomes of those of these messages that have one."""
-    found = _collection().find({"_id": {"$in": list(message_ids)}, "state": {"$in": list(FINAL)}})
-    return [_outcome(document) for document in found]
+    return [_outcome(document) for document in find_by(_collection(), message_ids, state={"$in": list(FINAL)})]
 
 
 def reported(message_ids: Collection[str]) -> None:
     """These outcomes are published."""
-    _write([UpdateMany({"_id": {"$in": list(message_ids)}}, {"$unset": {"unreported": ""}})])
+    _write(UpdateMany({"_id": {"$in": ids}}, {"$unset": {"unreported": ""}}) for ids in portions(message_ids))
 
 
 def page(customer_id: str | None, state: State | None, after: str, limit: int) -> list[Mapping[str, Any]]:
@@ -202,8 +201,12 @@ def _close(outcomes: Sequence[Outcome], condition: Mapping[str, Any]) -> bool:
     """Write outcomes, those that read the same in one go: most of a claim does."""
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for outcome in outcomes:
-        alike[tuple(_final(outcome).items())].append(outcome.message.message_id)
-    return _write(UpdateMany({"_id": {"$in": ids}, **condition}, {"$set": dict(fields)}) for fields, ids in alike.items()) == len(outcomes)
+        final_fields = _final(outcome) | {"unreported": outcome.message.partition}
+        alike[tuple(final_fields.items())].append(outcome.message.message_id)
+    writes = [
+        UpdateMany({"_id": {"$in": some}, **condition}, {"$set": dict(fields)}) for fields, ids in alike.items() for some in portions(ids)
+    ]
+    return _write(writes) == len(outcomes)
 
 
 def _final(outcome: Outcome) -> dict[str, Any]:
@@ -214,8 +217,11 @@ def _final(outcome: Outcome) -> dict[str, Any]:
         "outcome_at": outcome.at,
         "channel_reason": outcome.channel_reason,
         "language": outcome.language,
-        "unreported": outcome.message.partition,
     }
+
+
+def _refusal(outcome: Outcome | None) -> dict[str, Any]:
+    return _final(outcome) if outcome else {}
 
 
 def _write(writes: Iterable[UpdateOne | UpdateMany]) -> int:

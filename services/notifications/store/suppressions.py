@@ -14,6 +14,7 @@ from pymongo import ReturnDocument
 
 from services.notifications.domain.contacts import Suppression
 from shared.contracts.envelope import derived_id
+from shared.mongo import find_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def lift(suppression_id: str, reason: str, at: datetime) -> Entry | None:
 def active_for(subjects: Collection[str]) -> dict[str, list[Suppression]]:
     """The active suppressions of these subjects, by subject."""
     found: dict[str, list[Suppression]] = defaultdict(list)
-    for document in _collection().find({"subject": {"$in": list(subjects)}, "active": True}):
+    for document in find_by(_collection(), subjects, field="subject", active=True):
         found[document["subject"]].append(_entry(document).suppression)
     return found
 

@@ -10,7 +10,7 @@ import msgspec
 
 from services.notifications.domain.channels import choose_channel
 from services.notifications.domain.contacts import Contact, contact_of
-from services.notifications.domain.messages import Message, message_for
+from services.notifications.domain.messages import Message, Outcome, message_for
 from services.notifications.outbox import Outbox
 from services.notifications.store import contacts as contact_store
 from services.notifications.store import messages as message_store
@@ -58,11 +58,12 @@ async def on_offers(batch: Batch, outbox: Outbox, clock: Clock) -> None:
 
 async def _take_in(partition: int, offers: list[tuple[Record, Any]], outbox: Outbox, clock: Clock) -> None:
     messages = await _messages(partition, offers)
-    refused = {outcome.message.message_id: outcome for outcome in await outbox.refusals(messages)}
-    there_already = await in_store(message_store.record, messages, refused)
+    held_back = await outbox.first_look(messages)
+    there_already = await in_store(message_store.record, messages, held_back)
     new = [message for message in messages if message.message_id not in there_already]
-    await outbox.tell_refused([refused[message.message_id] for message in new if message.message_id in refused])
-    due = [message for message in new if message.message_id not in refused]
+    verdicts = [held_back.get(message.message_id) for message in new]
+    await outbox.tell_refused([verdict for verdict in verdicts if isinstance(verdict, Outcome)])
+    due = [message for message, verdict in zip(new, verdicts, strict=True) if verdict is None]
     if there_already:
         await outbox.report(await in_store(message_store.final, there_already))
         due += await in_store(message_store.read_due, there_already, clock.now(), datetime.now(UTC))

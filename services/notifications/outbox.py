@@ -139,11 +139,11 @@ class Outbox:
     def _judged_as_of(self, message: Message) -> datetime | None:
         return message.put_off_to if self._clock.mode == "replay" else None
 
-    async def refusals(self, messages: Sequence[Message]) -> list[Outcome]:
-        """Those of these new messages that the gate refuses for good, as things stand; nothing is written down."""
+    async def first_look(self, messages: Sequence[Message]) -> dict[str, Outcome | Postponed]:
+        """What the gate holds back of these new messages, by id; nothing is written down. The others are due."""
         now = _to_milliseconds(self._clock.now())
-        judged = await self._judge([(message, now) for message in messages])
-        return [_outcome(one, State.SUPPRESSED, now, one.verdict.reason) for one, _ in judged if isinstance(one.verdict, Suppressed)]
+        postponed, refused = _held_back(await self._judge([(message, now) for message in messages]))
+        return {one.message_id: one for one in postponed} | {one.message.message_id: one for one in refused}
 
     async def _passing(self, messages: Sequence[Message]) -> list[Message]:
         """Those that may go; what the gate holds back is written down, all of it together. Each is asked about again before it goes."""
@@ -167,8 +167,7 @@ class Outbox:
 
     async def _hold_back(self, judged: Sequence[tuple[Judged, datetime]]) -> None:
         """Write down what the gate put off or refused."""
-        postponed = [_put_off(one.message, one.verdict, now) for one, now in judged if isinstance(one.verdict, Deferred)]
-        refused = [_outcome(one, State.SUPPRESSED, now, one.verdict.reason) for one, now in judged if isinstance(one.verdict, Suppressed)]
+        postponed, refused = _held_back(judged)
         if postponed:
             await in_store(message_store.defer, postponed)
         if refused:
@@ -250,11 +249,19 @@ class Outbox:
         return monotonic() < self._paused_until
 
 
+def _held_back(judged: Sequence[tuple[Judged, datetime]]) -> tuple[list[Postponed], list[Outcome]]:
+    """What the gate put off, and what it refused."""
+    postponed = [_put_off(one.message, one.verdict, now) for one, now in judged if isinstance(one.verdict, Deferred)]
+    refused = [_outcome(one, State.SUPPRESSED, now, one.verdict.reason) for one, now in judged if isinstance(one.verdict, Suppressed)]
+    return postponed, refused
+
+
 def _put_off(message: Message, verdict: Deferred, now: datetime) -> Postponed:
-    """Whom we do not know yet we ask for again by the wall's clock, since a replay's may stand still."""
+    """Whom we do not know yet we ask for again by the wall's clock, since a replay's may stand still; ever less often."""
     metrics.DEFERRALS.labels(verdict.reason).inc()
-    wait = ASK_AGAIN if verdict.until <= now else timedelta(0)
-    return Postponed(message.message_id, verdict.until, verdict.reason, _wall() + wait)
+    wall = _wall()
+    wait = max(ASK_AGAIN, wall - message.recorded_at) if verdict.until <= now else timedelta(0)
+    return Postponed(message.message_id, verdict.until, verdict.reason, wall + wait)
 
 
 def _outcome(

@@ -76,13 +76,13 @@ class MessageDocument(me.Document):
     """The partition, while the outcome is not published."""
 
 
-def record(messages: Sequence[Message], refused: Mapping[str, Outcome] = MappingProxyType({})) -> set[str]:
-    """Insert the messages, as due or as refused already; the ids that were there before.
+def record(messages: Sequence[Message], held_back: Mapping[str, Outcome | Postponed] = MappingProxyType({})) -> set[str]:
+    """Insert the messages, as due or as the gate holds them back already; the ids that were there before.
 
     A refusal is not marked as unreported: whoever records it has the offer in hand, and the offer comes again until it is told.
     """
-    there = insert_new(_collection(), [_document(message) | _refusal(refused.get(message.message_id)) for message in messages])
-    return {messages[position].message_id for position in there}
+    documents = [_document(message) | _held_back(held_back.get(message.message_id)) for message in messages]
+    return {messages[position].message_id for position in insert_new(_collection(), documents)}
 
 
 def read_due(message_ids: Collection[str], now: datetime, wall: datetime) -> list[Message]:
@@ -220,8 +220,14 @@ def _final(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _refusal(outcome: Outcome | None) -> dict[str, Any]:
-    return _final(outcome) if outcome else {}
+def _held_back(verdict: Outcome | Postponed | None) -> dict[str, Any]:
+    match verdict:
+        case Outcome():
+            return _final(verdict)
+        case Postponed():
+            return _postponed(verdict)
+        case None:
+            return {}
 
 
 def _write(writes: Iterable[UpdateOne | UpdateMany]) -> int:

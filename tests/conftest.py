@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from shared.kafka_admin import apply_topics
 from stack import process
 from stack.apache_kafka import ApacheKafka, missing
 from stack.embedded import Broker, Database
+
+# How long one example takes says more about the machine than about us. CI looks at more of them, the same each time.
+settings.register_profile("here", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 TEST_BROKER = os.environ.get("DEAR_TEST_BROKER", "tansu")
 

@@ -201,7 +201,7 @@ def test_a_parked_event_that_is_still_bad_when_replayed_is_parked_again_and_coun
     with sender(up["kafka"]) as out:
         dead_letters.replay(chosen, out)
     until(lambda: has_passed(up["kafka"]))
-    until(lambda: len(dead_letters.parked(up["kafka"])) == len(BAD), 20)
+    until(lambda: len(dead_letters.parked(up["kafka"])) == len(BAD))
     again = dead_letters.Choice(reason="negative_amount").of(dead_letters.parked(up["kafka"]))
     assert [letter.value_base64 for letter in again.values()] == [letter.value_base64 for letter in chosen.values()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.segmentation.domain.arrays import hex_from_ids, ids_from_hex
@@ -17,7 +17,6 @@ BEYOND = 3 * SPAN_DAYS
 
 
 @given(events(WITHIN), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
 def test_the_order_of_events_does_not_matter(history: list[Event], chance: object) -> None:
     shuffled = history.copy()
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -25,7 +24,6 @@ def test_the_order_of_events_does_not_matter(history: list[Event], chance: objec
 
 
 @given(events(BEYOND), st.integers(0, 60), st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
 def test_the_split_into_batches_does_not_matter_not_even_over_three_bitmaps(history: list[Event], one: int, other: int) -> None:
     first, second = sorted((one, other))
     alone = applied(*([each] for each in history))
@@ -34,7 +32,6 @@ def test_the_split_into_batches_does_not_matter_not_even_over_three_bitmaps(hist
 
 
 @given(events(WITHIN))
-@settings(max_examples=50, deadline=None)
 def test_rows_say_what_a_plain_count_says(history: list[Event]) -> None:
     rows = rows_by_id(applied(history))
     for customer, row in rows.items():
@@ -58,7 +55,6 @@ def test_rows_say_what_a_plain_count_says(history: list[Event]) -> None:
 
 
 @given(events(BEYOND))
-@settings(max_examples=40, deadline=None)
 def test_money_by_bucket_is_what_the_newest_year_brought(history: list[Event]) -> None:
     state = applied(history)
     for row, (customer, _) in enumerate(sorted(rows_by_id(state).items(), key=lambda each: _row_of(state, each[0]))):
@@ -105,7 +101,6 @@ def test_an_amount_beyond_six_bytes_stops_in_its_bucket_and_not_in_the_total() -
 
 
 @given(st.integers(0, 5000), st.integers(-5, 600))
-@settings(max_examples=100, deadline=None)
 def test_the_bits_of_a_range_are_its_days(first: int, length: int) -> None:
     bits = bits_of_days(np.array([first]), np.array([length]))[0].tolist()
     expected = {day % SPAN_DAYS for day in range(first, first + min(length, SPAN_DAYS))}
@@ -113,7 +108,6 @@ def test_the_bits_of_a_range_are_its_days(first: int, length: int) -> None:
 
 
 @given(st.sets(st.integers(FIRST_DAY, FIRST_DAY + WITHIN - 1), min_size=1), st.integers(-600, 600), st.integers(0, 700))
-@settings(max_examples=40, deadline=None)
 def test_days_are_counted_within_a_window(days: set[int], start: int, length: int) -> None:
     state = applied([event(1, day) for day in days])
     first = FIRST_DAY + start
@@ -122,7 +116,6 @@ def test_days_are_counted_within_a_window(days: set[int], start: int, length: in
 
 
 @given(events(BEYOND))
-@settings(max_examples=25, deadline=None)
 def test_a_packed_row_is_read_back_as_it_was(history: list[Event]) -> None:
     state = applied(history)
     rows = state.every_row()

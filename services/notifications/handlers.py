@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,8 +57,9 @@ async def on_offers(batch: Batch, outbox: Outbox, clock: Clock) -> None:
 
 
 async def _take_in(partition: int, offers: list[tuple[Record, Any]], outbox: Outbox, clock: Clock) -> None:
-    messages = await _messages(partition, offers)
-    held_back = await outbox.first_look(messages)
+    contacts = await in_store(contact_store.read, {offer.customer_id for _, offer in offers})
+    messages = _messages(partition, offers, contacts)
+    held_back = await outbox.first_look(messages, contacts)
     there_already = await in_store(message_store.record, messages, held_back)
     new = [message for message in messages if message.message_id not in there_already]
     verdicts = [held_back.get(message.message_id) for message in new]
@@ -70,10 +71,9 @@ async def _take_in(partition: int, offers: list[tuple[Record, Any]], outbox: Out
     await outbox.send(due)
 
 
-async def _messages(partition: int, offers: list[tuple[Record, Any]]) -> list[Message]:
+def _messages(partition: int, offers: list[tuple[Record, Any]], contacts: Mapping[str, Contact]) -> list[Message]:
     """A message for each offer, on the channel that suits the customer today."""
     recorded_at = datetime.now(UTC)
-    contacts = await in_store(contact_store.read, {offer.customer_id for _, offer in offers})
     return [
         message_for(offer, choose_channel(contacts.get(offer.customer_id), offer.purpose).channel, partition, recorded_at, record.timestamp)
         for record, offer in offers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -12,6 +12,7 @@ from time import monotonic, time
 from uuid import uuid4
 
 from services.notifications import metrics
+from services.notifications.domain.contacts import Contact
 from services.notifications.domain.messages import Message, Outcome, State, delivery_of
 from services.notifications.domain.policy import Deferred, Send, Suppressed
 from services.notifications.domain.reasons import Reason
@@ -72,17 +73,16 @@ class Outbox:
             due = await in_store(message_store.due, frozenset(self._owned.numbers), now, _wall(), DUE_AT_ONCE)
             if (took := monotonic() - began) > LONG_LOOK_SECONDS:
                 self._looks_from = monotonic() + RESTS * took
-            await self.send(due, TIMER_SECONDS)
+            await self.send(await self._passing(due), TIMER_SECONDS)
 
     async def send(self, messages: Sequence[Message], seconds: float = HANDLER_SECONDS) -> None:
         """Bring messages through the gate and out. What there is no time for, or no mail server, stays due for `send_due`."""
         await self._settle()
-        passing = await self._passing(messages)
         until = monotonic() + seconds
         # The outcomes of one slice are written while the next is under way: caps count what is claimed, so they need not wait for them.
         settling = asyncio.create_task(self._settle())
         try:
-            for now, some in self._slices(passing):
+            for now, some in self._slices(messages):
                 if self._is_paused() or monotonic() > until:
                     return
                 await self._send_slice(some, now)
@@ -139,10 +139,10 @@ class Outbox:
     def _judged_as_of(self, message: Message) -> datetime | None:
         return message.put_off_to if self._clock.mode == "replay" else None
 
-    async def first_look(self, messages: Sequence[Message]) -> dict[str, Outcome | Postponed]:
+    async def first_look(self, messages: Sequence[Message], contacts: Mapping[str, Contact]) -> dict[str, Outcome | Postponed]:
         """What the gate holds back of these new messages, by id; nothing is written down. The others are due."""
         now = _to_milliseconds(self._clock.now())
-        postponed, refused = _held_back(await self._judge([(message, now) for message in messages]))
+        postponed, refused = _held_back(await self._judge([(message, now) for message in messages], contacts))
         return {one.message_id: one for one in postponed} | {one.message.message_id: one for one in refused}
 
     async def _passing(self, messages: Sequence[Message]) -> list[Message]:
@@ -152,12 +152,14 @@ class Outbox:
         await self._hold_back(judged)
         return [one.message for one, _ in judged if isinstance(one.verdict, Send)]
 
-    async def _judge(self, asked: Sequence[tuple[Message, datetime]]) -> list[tuple[Judged, datetime]]:
+    async def _judge(
+        self, asked: Sequence[tuple[Message, datetime]], contacts: Mapping[str, Contact] | None = None
+    ) -> list[tuple[Judged, datetime]]:
         """What the gate says of each message as of its moment."""
         if not asked:
             return []
         since = min(now for _, now in asked) - self._rules.longest_window
-        situation = await in_store(look_up, [message for message, _ in asked], since)
+        situation = await in_store(look_up, [message for message, _ in asked], since, contacts)
         return [(situation.judge(message, self._rules, now, _wall()), now) for message, now in asked]
 
     async def _send_slice(self, messages: Sequence[Message], now: datetime) -> None:

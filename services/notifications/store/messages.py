@@ -32,16 +32,19 @@ class Postponed:
 
 
 class MessageDocument(me.Document):
-    """One message and what became of it. `unreported` is there from the outcome until it is published."""
+    """One message and what became of it. `due_at` is there while it is due, `unreported` from the claim until the outcome is published.
+
+    Both are indexed by themselves, and absent from all the others: the embedded database bounds a range by no other kind of index.
+    """
 
     meta = {  # noqa: RUF012 - mongoengine's way
         "db_alias": "notifications",
         "collection": "messages",
         "auto_create_index": False,
         "indexes": [
-            ("state", "partition", "due_at"),
-            ("customer_id", "claimed_at"),
+            {"fields": ["due_at"], "sparse": True},
             {"fields": ["unreported"], "sparse": True},
+            ("customer_id", "claimed_at"),
         ],
     }
 
@@ -63,7 +66,7 @@ class MessageDocument(me.Document):
     reason = me.StringField()
     detail = me.StringField()
     language = me.StringField()
-    due_at = me.DateTimeField(required=True)
+    due_at = me.DateTimeField()
     retry_at = me.DateTimeField()
     """By the wall's clock: not before then, whatever is due."""
     attempts = me.IntField(default=0)
@@ -72,8 +75,7 @@ class MessageDocument(me.Document):
     leased_until = me.DateTimeField()
     """By the wall's clock: after it, the claimer is taken for dead."""
     outcome_at = me.DateTimeField()
-    unreported = me.IntField()
-    """The partition, while the outcome is not published."""
+    unreported = me.BooleanField()
 
 
 def record(messages: Sequence[Message], held_back: Mapping[str, Outcome | Postponed] = MappingProxyType({})) -> set[str]:
@@ -81,7 +83,7 @@ def record(messages: Sequence[Message], held_back: Mapping[str, Outcome | Postpo
 
     A refusal is not marked as unreported: whoever records it has the offer in hand, and the offer comes again until it is told.
     """
-    documents = [_document(message) | _held_back(held_back.get(message.message_id)) for message in messages]
+    documents = [_document(message) | _at_first(message, held_back.get(message.message_id)) for message in messages]
     return {messages[position].message_id for position in insert_new(_collection(), documents)}
 
 
@@ -111,8 +113,9 @@ def claim(message_ids: Collection[str], token: str, now: datetime, leased_until:
     if not message_ids:
         return set()
     ids = list(message_ids)
-    change = {"state": State.SENDING, "claim": token, "claimed_at": now, "leased_until": leased_until}
-    changed = _collection().update_many({"_id": {"$in": ids}, "state": State.DUE}, {"$set": change, "$inc": {"attempts": 1}})
+    claimed = {"state": State.SENDING, "claim": token, "claimed_at": now, "leased_until": leased_until, "unreported": True}
+    change = {"$set": claimed, "$inc": {"attempts": 1}, "$unset": {"due_at": ""}}
+    changed = _collection().update_many({"_id": {"$in": ids}, "state": State.DUE}, change)
     if changed.modified_count == len(ids):
         return set(ids)
     taken = _collection().find({"_id": {"$in": ids}, "claim": token, "state": State.SENDING}, {"_id": 1})
@@ -136,7 +139,7 @@ def settle(outcomes: Sequence[Outcome], token: str) -> bool:
 
 def release(postponed: Iterable[Postponed], token: str) -> None:
     """Give messages of one claim back that certainly did not go out: they are due again, and caps do not count them."""
-    unclaimed = {"claim": "", "claimed_at": "", "leased_until": ""}
+    unclaimed = {"claim": "", "claimed_at": "", "leased_until": "", "unreported": ""}
     _write(
         UpdateOne(
             {"_id": one.message_id, "state": State.SENDING, "claim": token},
@@ -148,16 +151,17 @@ def release(postponed: Iterable[Postponed], token: str) -> None:
 
 def abandon(partitions: Collection[int], wall: datetime, now: datetime) -> list[str]:
     """Mark as unknown what somebody claimed and, by the end of the lease, had neither sent nor given back; the channels of these."""
-    wanted = {"state": State.SENDING, "partition": {"$in": list(partitions)}, "leased_until": {"$lt": wall}}
+    wanted = {"unreported": True, "state": State.SENDING, "partition": {"$in": list(partitions)}, "leased_until": {"$lt": wall}}
     change = {"state": State.UNKNOWN, "reason": Reason.PROCESS_DIED, "outcome_at": now}
-    found = list(_collection().find(wanted, {"partition": 1, "channel": 1}))
-    _write(UpdateOne({"_id": one["_id"], **wanted}, {"$set": {**change, "unreported": one["partition"]}}) for one in found)
+    found = list(_collection().find(wanted, {"channel": 1}))
+    _write(UpdateOne({"_id": one["_id"], **wanted}, {"$set": change}) for one in found)
     return [one["channel"] for one in found]
 
 
 def unreported(partitions: Collection[int], limit: int) -> list[Outcome]:
     """Outcomes that are not published yet."""
-    found = _collection().find({"unreported": {"$in": list(partitions)}}).limit(limit)
+    wanted = {"unreported": True, "state": {"$in": list(FINAL)}, "partition": {"$in": list(partitions)}}
+    found = _collection().find(wanted).limit(limit)
     return [_outcome(document) for document in found]
 
 
@@ -201,10 +205,11 @@ def _close(outcomes: Sequence[Outcome], condition: Mapping[str, Any]) -> bool:
     """Write outcomes, those that read the same in one go: most of a claim does."""
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for outcome in outcomes:
-        final_fields = _final(outcome) | {"unreported": outcome.message.partition}
-        alike[tuple(final_fields.items())].append(outcome.message.message_id)
+        alike[tuple(_final(outcome).items())].append(outcome.message.message_id)
     writes = [
-        UpdateMany({"_id": {"$in": some}, **condition}, {"$set": dict(fields)}) for fields, ids in alike.items() for some in portions(ids)
+        UpdateMany({"_id": {"$in": some}, **condition}, {"$set": {**dict(fields), "unreported": True}, "$unset": {"due_at": ""}})
+        for fields, ids in alike.items()
+        for some in portions(ids)
     ]
     return _write(writes) == len(outcomes)
 
@@ -220,14 +225,14 @@ def _final(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _held_back(verdict: Outcome | Postponed | None) -> dict[str, Any]:
+def _at_first(message: Message, verdict: Outcome | Postponed | None) -> dict[str, Any]:
     match verdict:
         case Outcome():
             return _final(verdict)
         case Postponed():
-            return _postponed(verdict)
+            return {"state": State.DUE, **_postponed(verdict)}
         case None:
-            return {}
+            return {"state": State.DUE, "due_at": message.decided_at}
 
 
 def _write(writes: Iterable[UpdateOne | UpdateMany]) -> int:
@@ -238,7 +243,7 @@ def _write(writes: Iterable[UpdateOne | UpdateMany]) -> int:
 
 def _document(message: Message) -> dict[str, Any]:
     fields = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
-    return {"_id": message.message_id, **fields, "content": dict(message.content), "state": State.DUE, "due_at": message.decided_at}
+    return {"_id": message.message_id, **fields, "content": dict(message.content)}
 
 
 def _postponed(one: Postponed) -> dict[str, Any]:
@@ -250,7 +255,8 @@ def _messages(wanted: Mapping[str, Any]) -> list[Message]:
 
 
 def _message(document: Mapping[str, Any]) -> Message:
-    put_off_to = document["due_at"] if document["due_at"] > document["decided_at"] else None
+    due_at = document.get("due_at")
+    put_off_to = due_at if due_at is not None and due_at > document["decided_at"] else None
     return Message(message_id=document["_id"], put_off_to=put_off_to, **{name: document[name] for name in _MESSAGE_FIELDS})
 
 

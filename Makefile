@@ -19,11 +19,11 @@ install: .venv/.installed ## Install Dear and its locked dependencies into .venv
 demo: install ## Start everything, replay a year of a real shop, print the report
 	$(BIN)/dear demo
 
-test: install ## Run every test that needs only Python
-	$(BIN)/python -m pytest tests
+test: test-unit ## Run every test that needs only Python
+	$(BIN)/python -m pytest tests --ignore tests/unit
 
-test-unit: install ## Run the tests that start nothing
-	$(BIN)/python -m pytest tests/unit
+test-unit: install ## Run the tests that start nothing, on every core
+	$(BIN)/python -m pytest tests/unit --numprocesses auto
 
 test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
 	$(BIN)/python -m stack.apache_kafka --check

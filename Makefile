@@ -29,6 +29,15 @@ test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka
 	$(BIN)/python -m stack.apache_kafka --check
 	DEAR_TEST_BROKER=kafka $(BIN)/python -m pytest tests/stream tests/e2e
 
+peers: install .venv/.peers ## Install what ours is compared with (scikit-learn, lifetimes, mpmath)
+
+.venv/.peers: requirements-peers.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	@touch $@
+
+test-peers: peers ## Compare the scoring models with their peers
+	$(BIN)/python -m pytest tests/peers
+
 bench: install ## Measure the stream loop against its peers
 	$(BIN)/python -m benchmarks.stream
 
@@ -41,12 +50,13 @@ check: install ## Lint, types, import contracts
 format: install ## Format the code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-lock: install ## Resolve the dependencies again and write both lock files
+lock: install ## Resolve the dependencies again and write the lock files
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra embedded --extra build --extra dev pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build -c requirements.lock pyproject.toml -o requirements-runtime.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra peers -c requirements.lock pyproject.toml -o requirements-peers.lock
 
 clean: ## Remove what was built and what was run
 	rm -rf .venv var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-unit test-kafka bench check format lock clean
+.PHONY: help install demo test test-unit test-kafka peers test-peers bench check format lock clean

@@ -26,6 +26,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(events_app, name="events")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(clock_app, name="clock")
+models_app = typer.Typer(help="The scoring models: how good they are.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="DEAR_DATA_DIR", help="Where everything is kept.")]
 PortBase = Annotated[int | None, typer.Option("--port-base", min=1024, max=65000, help="Use ports N to N+8 instead of the usual ones.")]
@@ -180,6 +182,21 @@ def clock_advance(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="BY") from None
     raise typer.Exit(advance(data_dir, seconds, as_json))
+
+
+@models_app.command("backtest")
+def models_backtest(
+    *,
+    data: Annotated[str, typer.Option(help="cdnow (a CD shop's log) or complete-journey (a grocer's year).")] = "complete-journey",
+    peers: Annotated[bool, typer.Option(help="Also learn the peers' models (needs `make peers`).")] = True,
+    as_json: Json = False,
+) -> None:
+    """Fit to the past, forecast who will be gone, and compare with what happened, beside what others use. Needs no running stack."""
+    if data not in DEMO_DIRECTORIES:
+        raise typer.BadParameter(f"is one of {', '.join(DEMO_DIRECTORIES)}", param_hint="--data")
+    from stack.models import print_backtest
+
+    raise typer.Exit(print_backtest(data, as_json, peers))
 
 
 def _clock_mode(text: str | None) -> ClockMode | None:

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
 
 from services.segmentation.domain import signs
 from services.segmentation.domain.arrays import Bits, Floats, Integers, Mask
@@ -91,9 +90,10 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         recency=recency,
         spend_drop=spend_drop,
         visit_drop=visit_drop,
+        visits=signs.recent_visits(state, rows, today, ask.horizon_days),
         horizon_days=ask.horizon_days,
     )
-    risk = _shift(1.0 - buys_again, strengths, model.sign_weights) * bought
+    risk = model.calibration.risk(1.0 - buys_again, strengths) * bought
     mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
     expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
     expected = np.clip(np.nan_to_num(expected), 0.0, _MOST_MINOR)
@@ -156,11 +156,3 @@ def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
         }
         for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, reasons in rows
     ]
-
-
-def _shift(risk: Floats, strengths: Floats, weights: tuple[float, ...]) -> Floats:
-    """Add the signs' log-odds to the risk."""
-    if not any(weights):
-        return risk
-    shifted: Floats = expit(logit(np.clip(risk, 1e-9, 1 - 1e-9)) + strengths @ np.array(weights))
-    return shifted

@@ -17,7 +17,7 @@ _ENOUGH_DAYS = 84
 """Less history before the recent twelve weeks than this says nothing about a fall."""
 _RETURNS_COUNT_DOUBLE = 2.0
 _LAST_RESORT = 0.25
-"""The two parts of every risk are always there: they are named only where no plainer sign is."""
+"""What is there for every customer is named only where no plainer sign is."""
 
 
 class Sign(StrEnum):
@@ -32,9 +32,12 @@ class Sign(StrEnum):
     RETURNS = "returns"
     BUYS_RARELY = "buys_rarely"
     MAY_HAVE_LEFT = "may_have_left"
+    FEW_VISITS_LATELY = "few_visits_lately"
 
 
 SIGNS = tuple(Sign)
+_NAMED = SIGNS.index(Sign.FEW_VISITS_LATELY)
+"""Signs from here on are only learned from: too vague to be a reason."""
 
 
 def falling_spend(buckets: Integers, first_day: Integers, today: Integers) -> Floats:
@@ -53,9 +56,14 @@ def fewer_visits(state: CustomerState, rows: Integers, today: Integers) -> Float
     """By how much the purchase days of the last 84 days lie below the rate of the 168 before."""
     bitmap, last = state.bitmap[rows], state.last_day[rows].astype(np.int64)
     turn = today - RECENT_DAYS + 1
-    recent = count_days(bitmap, last, turn, today + 1)
+    recent = recent_visits(state, rows, today, RECENT_DAYS)
     before = count_days(bitmap, last, turn - BEFORE_DAYS, turn)
     return _drop(recent, np.full(len(rows), RECENT_DAYS), before, np.clip(turn - state.first_day[rows], 0, BEFORE_DAYS))
+
+
+def recent_visits(state: CustomerState, rows: Integers, today: Integers, days: int) -> Integers:
+    """How many of the last `days` days were purchase days."""
+    return count_days(state.bitmap[rows], state.last_day[rows].astype(np.int64), today - days + 1, today + 1)
 
 
 def _drop(recent: Integers, recent_days: Integers, before: Integers, before_days: Integers) -> Floats:
@@ -74,11 +82,13 @@ def strengths(
     recency: Integers,
     spend_drop: Floats,
     visit_drop: Floats,
+    visits: Integers,
     horizon_days: int,
 ) -> Floats:
     """Shape (n, signs); every buyer has at least two, because nobody is sure to buy and who bought twice may leave after each purchase.
 
-    The model's probabilities: of so long a `silence` and of a `pauses` for the whole horizon of who still lives, and to be `alive`.
+    `visits` are those within the horizon before today. The model's probabilities: of so long a `silence` and of a `pauses` for the
+    whole horizon of who still lives, and to be `alive`.
     """
     bought = np.maximum(state.bought_minor[rows], 1)
     return np.stack(
@@ -92,6 +102,7 @@ def strengths(
             np.clip(_RETURNS_COUNT_DOUBLE * state.refunded_minor[rows] / bought, 0.0, 1.0),
             _LAST_RESORT * pauses,
             _LAST_RESORT * (1.0 - alive),
+            1.0 / (1.0 + visits),
         ],
         axis=1,
     )
@@ -99,7 +110,8 @@ def strengths(
 
 def two_strongest(signs: Floats) -> list[tuple[str, ...]]:
     """The names of each row's two strongest signs, strongest first; a sign without strength is none."""
-    order = np.argsort(-signs, axis=1, kind="stable")[:, :2]
-    held = np.take_along_axis(signs, order, axis=1) > 0
+    named = signs[:, :_NAMED]
+    order = np.argsort(-named, axis=1, kind="stable")[:, :2]
+    held = np.take_along_axis(named, order, axis=1) > 0
     rows = zip(order.tolist(), held.tolist(), strict=True)
     return [tuple(SIGNS[sign] for sign, holds in zip(row, hold, strict=True) if holds) for row, hold in rows]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import gammaln
+from scipy.special import gammaln, psi
 
 from services.segmentation.domain.arrays import Floats
 
@@ -51,11 +51,27 @@ class GammaGamma:
 
 def fit_gamma_gamma(x: Floats, mean: Floats) -> GammaGamma:
     """The likeliest parameters from customers with x > 0 and mean > 0."""
+    known, count = np.unique(x, return_inverse=True)
+    share = np.bincount(count) / len(x)
+    total = x * mean
+    own = np.bincount(count, np.log(total)) / len(x)
+    constant = -float(np.log(mean).mean())
 
-    def cost(logs: Floats) -> float:
-        return float(-GammaGamma(*np.exp(logs)).log_likelihood(x, mean).mean())
+    def cost(logs: Floats) -> tuple[float, Floats]:
+        p, q, v = np.exp(logs)
+        log_sum, whole = np.log(v + total), p * known + q
+        # By number of purchases: what depends on the amounts, averaged.
+        logs_by_count, ratio_by_count = (np.bincount(count, values) / len(x) for values in (log_sum, 1.0 / (v + total)))
+        gammas = gammaln(whole) - gammaln(p * known) - gammaln(q) + q * np.log(v)
+        likelihood = share @ gammas + (p * known) @ own - whole @ logs_by_count + constant
+        digamma = psi(whole)
+        by_p = known @ (share * (digamma - psi(p * known)) + own - logs_by_count)
+        by_q = share @ (digamma - psi(q) + np.log(v)) - logs_by_count.sum()
+        by_v = q / v - whole @ ratio_by_count
+        return -float(likelihood), -np.array([by_p, by_q, by_v]) * np.array([p, q, v])
 
     start = np.array([0.0, 1.0, np.log(mean.mean())])
     options = {"ftol": 1e-14, "gtol": 1e-8, "maxiter": 2000}
-    found = minimize(cost, start, method="L-BFGS-B", bounds=[(-_BOUND, _BOUND), (0.01, _BOUND), (-_BOUND, 20.0)], options=options)
+    bounds = [(-_BOUND, _BOUND), (0.01, _BOUND), (-_BOUND, 20.0)]
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return GammaGamma(*(float(value) for value in np.exp(found.x)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from services.segmentation.domain.arrays import Floats
 from services.segmentation.domain.models.bg_nbd import BgNbd
+from services.segmentation.domain.models.calibration import UNTAUGHT, Calibration
 from services.segmentation.domain.models.gamma_gamma import GammaGamma
 from services.segmentation.domain.models.rfm import NO_QUINTILES, Quintiles
 from services.segmentation.domain.models.value_curve import NO_CURVE, ValueCurve
@@ -23,8 +24,8 @@ class ScoringModel:
     name: str
     purchases: BgNbd
     amounts: GammaGamma
-    sign_weights: tuple[float, ...] = ()
-    """Log-odds for each sign at full strength; none until a deployment has learned them from outcomes."""
+    calibration: Calibration = UNTAUGHT
+    """What this deployment's own outcomes have taught about the signs."""
 
     def in_money_of(self, mean_spend_minor: float) -> ScoringModel:
         """The same model where a purchase day is worth that much: a fit in dollars says nothing about the level in baht."""

@@ -1,0 +1,155 @@
+"""Fits a scoring model to rows, and tests it on what happened after an earlier day that it did not see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from services.segmentation.domain.arrays import Floats, Integers, Mask
+from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.models import measures
+from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
+from services.segmentation.domain.models.calibration import learn_calibration
+from services.segmentation.domain.models.gamma_gamma import GammaGamma, fit_gamma_gamma
+from services.segmentation.domain.models.history import DAYS_PER_WEEK
+from services.segmentation.domain.models.scoring_model import Market, ScoringModel
+from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, score
+from services.segmentation.domain.state.days import count_days
+from services.segmentation.domain.state.rewind import last_day_of_bucket, rewound
+from services.segmentation.domain.state.rows import CustomerState
+
+PENALTY = 1e-4
+"""Holds parameters that the data does not fix (few grocers' customers leave for good) without moving those it does."""
+MOST_JUDGED = 200_000
+"""Customers that back-tests and the learning of signs look at; parameters are fitted to all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What customers did in the days after a back-test's day; one place a customer."""
+
+    bought: Mask
+    purchase_days: Floats
+    spend_minor: Floats | None = None
+    """None where rows cannot tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackTest:
+    """How a model's forecasts of an earlier day turned out."""
+
+    from_day: int
+    """The forecasts are as of the end of this day (days since the epoch)."""
+    horizon_days: int
+    customers: int
+    gone_share: float
+    auc: float
+    brier: float
+    calibration: float
+    """Mean distance of forecast and realised risk over ten groups."""
+    total_error: float
+    """Forecast purchase days of all customers relative to the actual ones, less 1."""
+    top_decile_value: float | None
+    """Share of the spend that came from the tenth of customers with the highest forecast."""
+    bands: tuple[tuple[int, float, float], ...] = ()
+    """By risk band: customers, mean risk, realised share."""
+
+
+def fit_model(name: str, state: CustomerState, today: int) -> ScoringModel:
+    """BG/NBD and gamma-gamma of everybody who bought. Raises ValueError where nobody came back."""
+    rows = np.flatnonzero(state.purchase_count[: state.count] > 0)
+    days = state.day_count[rows].astype(np.int64)
+    if not (days > 1).any():
+        raise ValueError("nobody bought on two days yet")
+    spend = (state.bought_minor[rows] - state.refunded_minor[rows]) / days
+    spenders = (days > 1) & (spend > 0)
+    return ScoringModel(name, _fit_purchases(state, rows, today), _fit_amounts(days[spenders].astype(float), spend[spenders]))
+
+
+def learned(model: ScoringModel, state: CustomerState, from_day: int, outcome: Outcome, horizon_days: int) -> ScoringModel:
+    """The model with what signs as of `from_day` have meant for the outcome."""
+    plain = replace(model, calibration=type(model.calibration)())
+    scores = scored(state, plain, from_day, horizon_days)
+    return replace(model, calibration=learn_calibration(1.0 - scores.buys_again, scores.strengths, ~outcome.bought))
+
+
+def back_test(model: ScoringModel, state: CustomerState, from_day: int, outcome: Outcome, horizon_days: int) -> BackTest:
+    """Score the rows as of `from_day` and compare with the outcome."""
+    scores = scored(state, model, from_day, horizon_days)
+    gone = ~outcome.bought
+    purchases, spend = forecast(scores, state, model, from_day, horizon_days)
+    return BackTest(
+        from_day,
+        horizon_days,
+        len(gone),
+        float(gone.mean()) if len(gone) else 0.0,
+        measures.auc(gone, scores.risk),
+        measures.brier(gone, scores.risk),
+        measures.calibration_error(gone, scores.risk),
+        measures.total_error(outcome.purchase_days, purchases),
+        measures.top_decile_share(outcome.spend_minor, spend) if outcome.spend_minor is not None else None,
+        tuple(measures.realised_shares(gone, scores.risk, scores.band, len(BANDS))[1:]),
+    )
+
+
+def scored(state: CustomerState, model: ScoringModel, day: int, horizon_days: int) -> ScoreBatch:
+    """All rows as of a day, among themselves."""
+    rows = state.every_row()
+    market = market_of([Sample.of(score(state, rows, Question(day, model, Market(), horizon_days)))])
+    return score(state, rows, Question(day, model, market, horizon_days))
+
+
+def forecast(scores: ScoreBatch, state: CustomerState, model: ScoringModel, day: int, horizon_days: int) -> tuple[Floats, Floats]:
+    """Expected purchase days and spend of the scored rows within the horizon."""
+    x, t_x, age = _history(state, scores.rows, day)
+    purchases = model.purchases.expected_purchases(x, t_x, age, horizon_days / DAYS_PER_WEEK) * scores.bought
+    return purchases, purchases * model.amounts.mean_spend(scores.day_count.astype(float), scores.monetary_minor.astype(float))
+
+
+def outcome_after(state: CustomerState, rows: Integers, from_day: int, horizon_days: int) -> Outcome:
+    """What rows did in the `horizon_days` after `from_day`, as far as their bitmap holds it."""
+    first = np.full(len(rows), from_day + 1, dtype=np.int64)
+    days = count_days(state.bitmap[rows], state.last_day[rows].astype(np.int64), first, first + horizon_days)
+    return Outcome(days > 0, days.astype(np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """An earlier day, rows as they were then, and what came after."""
+
+    day: int
+    state: CustomerState
+    outcome: Outcome
+
+
+def window_before(state: CustomerState, today: int, horizon_days: int) -> Window:
+    """The newest window whose outcome is complete by the end of `today`; of at most MOST_JUDGED customers."""
+    day = last_day_of_bucket(today - horizon_days)
+    before, rows = rewound(state, _sample(state), day)
+    return Window(day, before, outcome_after(state, rows, day, horizon_days))
+
+
+def _sample(state: CustomerState) -> Integers:
+    every = state.every_row()
+    return every if len(every) <= MOST_JUDGED else every[:: len(every) // MOST_JUDGED + 1]
+
+
+def _fit_purchases(state: CustomerState, rows: Integers, today: int) -> BgNbd:
+    x, t_x, age = _history(state, rows, today)
+    return fit_bg_nbd(x, t_x, age, PENALTY)
+
+
+def _fit_amounts(days: Floats, spend: Floats) -> GammaGamma:
+    if len(days) > MOST_JUDGED:
+        every = len(days) // MOST_JUDGED + 1
+        days, spend = days[::every], spend[::every]
+    return fit_gamma_gamma(days, spend)
+
+
+def _history(state: CustomerState, rows: Integers, day: int) -> tuple[Floats, Floats, Floats]:
+    bought = state.purchase_count[rows] > 0
+    first = np.where(bought, state.first_day[rows], day).astype(np.int64)
+    last = np.where(bought, state.last_day[rows], day).astype(np.int64)
+    x = np.maximum(state.day_count[rows].astype(np.int64) - 1, 0).astype(float)
+    return x, (last - first) / DAYS_PER_WEEK, (np.maximum(last, day) - first) / DAYS_PER_WEEK

@@ -1,0 +1,1 @@
+"""Ours against what others publish; needs `make peers`."""

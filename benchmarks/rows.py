@@ -29,7 +29,7 @@ from services.segmentation.positions import Positions
 from services.segmentation.recovery import Recovery
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.settings import SegmentationSettings
-from services.segmentation.shipped import load_shipped_model
+from services.segmentation.shipped import load_shipped_models
 from services.segmentation.worker import Worker
 from shared.clock import ReplayClock
 from shared.contracts.envelope import envelope
@@ -103,7 +103,7 @@ def batches(records: list[StoredRecord]) -> Iterator[Batch]:
 async def a_worker(state: CustomerState) -> tuple[Worker, Owned, Rescoring]:
     """One that owns one partition, and has looked at its customers on the eve of the busy day."""
     worker = Worker(
-        Nowhere(), ReplayClock(BUSY_DAY - timedelta(hours=1)), SegmentationSettings(clock="replay"), load_shipped_model("groceries").model
+        Nowhere(), ReplayClock(BUSY_DAY - timedelta(hours=1)), SegmentationSettings(clock="replay"), load_shipped_models("groceries")
     )
     owned = Owned(0, state, Positions(events_topic_id="topic-id"), generation=1, silent_rounds=2)
     worker.owned[0] = owned

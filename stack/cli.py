@@ -184,6 +184,22 @@ def clock_advance(
     raise typer.Exit(advance(data_dir, seconds, as_json))
 
 
+@models_app.command("list")
+def models_list(data_dir: DataDir = VAR, as_json: Json = False) -> None:
+    """What was fitted to this deployment's own customers, with its back-tests."""
+    from stack.models import list_models
+
+    raise typer.Exit(list_models(data_dir, as_json))
+
+
+@models_app.command("fit")
+def models_fit(data_dir: DataDir = VAR, as_json: Json = False) -> None:
+    """Fit to all customers now. The model is used where its back-test is no worse than that of the one in use."""
+    from stack.models import fit_model
+
+    raise typer.Exit(fit_model(data_dir, as_json))
+
+
 @models_app.command("backtest")
 def models_backtest(
     *,

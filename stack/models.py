@@ -1,15 +1,20 @@
-"""`dear models`: how good the scoring models are."""
+"""`dear models`: what was fitted, how good it is, and a fit now."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from services.segmentation.domain.fitting import BackTest
+from services.segmentation.modelling import refit_in_process
 from stack.backtests import Comparison, as_json, compare
+from stack.data_directory import DataDirectory
+from stack.http import ask
 
 PRINTED_WIDTH = 110
 
@@ -23,12 +28,55 @@ def print_backtest(data: str, json_wanted: bool, with_learned_peers: bool) -> in
             json.dumps({"data": data, **as_json(found.taught), "without_outcomes": as_json(found.plain), "peers": peers}) + "\n"
         )
         return 0
-    console = Console() if sys.stdout.isatty() else Console(width=PRINTED_WIDTH)
+    console = _console()
     for table in (_forecasts(found), _bands(found.taught)):
         console.print(table)
     if with_learned_peers and not any("logistic" in name for name in found.peers):
         console.print("Learned peers are not installed: make peers")
     return 0
+
+
+def list_models(data_dir: Path, as_json: bool) -> int:
+    """Print what was fitted to this deployment's own customers."""
+    url = DataDirectory(data_dir).read_up()["services"]["segmentation"]
+    fits = ask(f"{url}/v1/models")["models"]
+    if as_json:
+        sys.stdout.write(json.dumps(fits) + "\n")
+        return 0
+    if not fits:
+        sys.stdout.write(
+            "Nothing was fitted yet: the first fit comes with 500 buyers and 180 days of history. Until then a shipped model is used.\n"
+        )
+        return 0
+    table = Table(title="Fitted scoring models, newest first", title_justify="left", title_style="bold", header_style="dim")
+    for column in ("model", "data until", "customers", "AUC", "Brier", "in use then: AUC", "Brier", "taken"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for each in fits:
+        test, current = each["back_test"], each["back_test_of_current"]
+        figures = (f"{of[name]:.4f}" for of in (test, current) for name in ("auc", "brier"))
+        table.add_row(each["name"], each["data_until"], f"{each['customers']:,}", *figures, "yes" if each["accepted"] else "no")
+    _console().print(table)
+    return 0
+
+
+def fit_model(data_dir: Path, as_json: bool) -> int:
+    """Fit to all customers of the running stack now, and say what became of it; 1 where there is too little to fit to."""
+    up = DataDirectory(data_dir).read_up()
+    now = ask(f"{up['services']['segmentation']}/v1/clock")["now"]
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": up["kafka"], "MONGODB_URI": up["mongodb"]}
+    sys.stderr.write("Reading every customer's row, fitting, testing ...\n")
+    code, said = asyncio.run(refit_in_process(now, environment))
+    if code or as_json:
+        (sys.stderr if code else sys.stdout).write(f"{said}\n")
+        return 1 if code else 0
+    found = json.loads(said)
+    verdict = "taken" if found["accepted"] else "not taken"
+    sys.stdout.write(f"{found['model']}, fitted to {found['customers']:,} customers: {verdict}. {found['why']}.\n")
+    return 0
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=PRINTED_WIDTH)
 
 
 def _forecasts(found: Comparison) -> Table:

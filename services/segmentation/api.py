@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from services.segmentation import store
 from services.segmentation.domain.segments import NAMES
 from services.segmentation.domain.summary import TOTALS
+from services.segmentation.store import models
+from services.segmentation.store import scores as store
 from shared.mongo import in_store
 from shared.problems import Problem
 
@@ -26,6 +27,7 @@ def create_router() -> APIRouter:
     _add_totals(router)
     _add_scores(router)
     _add_segments(router)
+    _add_models(router)
     return router
 
 
@@ -107,6 +109,14 @@ def _add_segments(router: APIRouter) -> None:
         rows = await in_store(store.read_members, name, limit, after)
         last = rows[-1]["_id"] if len(rows) == limit else None
         return {"segment": name, "members": [_customer(row) for row in rows], "next": last, "as_of": _oldest(rows)}
+
+
+def _add_models(router: APIRouter) -> None:
+    @router.get("/v1/models")
+    async def fitted(limit: Limit = 20) -> dict[str, Any]:
+        """What was fitted to this deployment's customers, newest first: parameters, data, back-tests, and whether it was taken."""
+        fits = await in_store(models.newest, limit)
+        return {"models": [{"version": each["_id"], **{name: value for name, value in each.items() if name != "_id"}} for each in fits]}
 
 
 def _customer(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from services.segmentation import store
 from services.segmentation.ageing import Ageing
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
 from services.segmentation.handlers import on_customer_events, on_customers
+from services.segmentation.modelling import Modelling
 from services.segmentation.partitions import SegmentationPartitions, Sources
 from services.segmentation.read_model import ReadModel
+from services.segmentation.refit import PARTITION, read_published
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.settings import SegmentationSettings
-from services.segmentation.shipped import load_shipped_model
+from services.segmentation.shipped import load_shipped_models
 from services.segmentation.snapshots import SnapshotFiles
+from services.segmentation.store import scores as store
 from services.segmentation.telling import ScoreTelling
 from services.segmentation.worker import Worker
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENTATION_STATE
 from shared.mongo import in_store
 from shared.service import Publisher, Service, Timer
-from shared.streaming.reader import bounds_of_partition, read_partition
+from shared.streaming.reader import bounds_of_partition, follow_partition, read_partition
 from shared.timeline import read_timeline
 
 SETTINGS = SegmentationSettings
@@ -37,6 +39,8 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         events_bounds=partial(bounds_of_partition, servers, CUSTOMER_EVENTS),
         customers_bounds=partial(bounds_of_partition, servers, CUSTOMERS),
         read_timeline=partial(read_timeline, settings.identity_url),
+        read_models=partial(read_partition, servers, SCORING_MODELS),
+        follow_models=partial(follow_partition, servers, SCORING_MODELS, PARTITION, 0),
         snapshots=SnapshotFiles(settings.data_dir),
     )
     return compose(publisher, settings, clock, sources)
@@ -44,18 +48,20 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
 
 def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, sources: Sources) -> Service:
     """Segmentation from its collaborators; tests give other sources."""
-    shipped = load_shipped_model(settings.scoring_model)
-    worker = Worker(publisher, clock, settings, shipped.model)
+    worker = Worker(publisher, clock, settings, load_shipped_models(settings.scoring_model))
     rescoring = Rescoring(worker)
     telling, read_model = ScoreTelling(worker), ReadModel(worker, rescoring)
     partitions = SegmentationPartitions(worker, sources, read_model.finish)
     copying = Copying(worker, partitions)
+    modelling = Modelling(worker, sources.follow_models)
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
+        await read_published(sources.read_models, worker.models)
         await partitions.start(topic_ids)
 
     async def stop() -> None:
+        await modelling.finish()
         await read_model.finish()
         await copying.finish()
 
@@ -69,7 +75,8 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             Timer(1.0, telling.tick),
             Timer(0.75, read_model.tick),
             Timer(1.0, copying.tick),
-            Timer(5.0, Ageing(worker, shipped.data_until).tick),
+            Timer(1.0, modelling.tick),
+            Timer(5.0, Ageing(worker).tick),
         ),
         start=start,
         stop=stop,

@@ -30,11 +30,14 @@ class MarketMeta(msgspec.Struct, frozen=True):
     class_b_minor: int = 0
     mean_spend_minor: float = 0.0
     buyers: int = 0
+    history_days: int = 0
 
 
 class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one partition besides its rows."""
 
+    format: int = 1
+    """Of the rows: where it is not this version's, the rows have to be rebuilt."""
     generation: int
     """Of the writer: grows whenever the partition is taken over, so a predecessor's late records lose."""
     revision: int
@@ -54,6 +57,8 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     """The highest that was given to a change of memberships."""
     published: int
     """Changes up to this number were published."""
+    model: str = ""
+    """What all rows were last judged by; where a worker judges by another, what moves is the model's doing."""
     silent_rounds: int = 0
     """Rounds of re-scoring after a rebuild that are still to be nobody's news."""
     silent_customers_until: int = 0
@@ -108,6 +113,7 @@ def market_meta(market: Market) -> MarketMeta:
         curve.class_b_minor,
         market.mean_spend_minor,
         market.buyers,
+        market.history_days,
     )
 
 
@@ -117,4 +123,4 @@ def market_from(kept: MarketMeta) -> Market:
         return Market()
     cuts = [np.array(values, dtype=np.int64) for values in (kept.recency_days, kept.frequency, kept.spend_minor)]
     quintiles = Quintiles(*cuts) if kept.recency_days else NO_QUINTILES
-    return Market(quintiles, ValueCurve(kept.class_a_minor, kept.class_b_minor), kept.mean_spend_minor, kept.buyers)
+    return Market(quintiles, ValueCurve(kept.class_a_minor, kept.class_b_minor), kept.mean_spend_minor, kept.buyers, kept.history_days)

@@ -14,7 +14,7 @@ from services.segmentation.decoding import Decoded, decode
 from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.domain.events import DAY_MS, Kind
 from services.segmentation.domain.state import Changed, apply_events
-from services.segmentation.owned import Owned
+from services.segmentation.owned import Cause, Owned
 from services.segmentation.positions import Numbered
 from services.segmentation.worker import Worker
 from shared.clock import BEGINNING
@@ -55,7 +55,7 @@ def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
     owned.applying = False
     if len(changed.rows):
         worker.clock.observe(BEGINNING + timedelta(milliseconds=int(changed.at_ms.max())))
-        owned.settle(changed.rows, changed.at_ms, worker.ask())
+        owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.ask())
         owned.mark_unstored(changed.rows)
     return rejects
 
@@ -97,7 +97,7 @@ async def on_customers(batch: Batch, worker: Worker) -> None:
         if owned.silent_customers_until:
             owned.settle_silently(changed.rows, worker.ask())
         else:
-            owned.settle(changed.rows, changed.at_ms, worker.ask())
+            owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.ask())
         owned.mark_untold(changed.rows)
     if batch.records[-1].offset + 1 >= owned.silent_customers_until:
         owned.silent_customers_until = 0

@@ -25,4 +25,5 @@ SNAPSHOT_SECONDS = Histogram("dear_segmentation_snapshot_seconds", "Time to writ
 STORE_SECONDS = Histogram("dear_segmentation_store_seconds", "Time of one write to the read model.", buckets=(0.01, 0.1, 0.5, 1, 2, 5))
 STORE_WAITING = Gauge("dear_segmentation_store_waiting", "Customers whose scores the read model does not have yet.")
 SCORES_WAITING = Gauge("dear_segmentation_scores_waiting", "Customers whose scores were not published yet.")
+REFITS = Counter("dear_scoring_model_refits_total", "Refits that this worker had made.", ["outcome"])
 MODEL_AGE_SECONDS = Gauge("dear_scoring_model_age_seconds", "Time since the end of the data that the model was fitted to.")

@@ -55,7 +55,14 @@ def _changes_of(change: Change, customer: str, now: int, number: int, scores: di
         (SegmentLeft.event_type, names_of(change.previous & ~now)),
     ):
         for name in names:
-            data = {"customer_id": customer, "segment": name, "change_number": number, "caused_at": caused_at, "scores": encoded}
+            data = {
+                "customer_id": customer,
+                "segment": name,
+                "change_number": number,
+                "caused_at": caused_at,
+                "cause": change.cause.name.lower(),
+                "scores": encoded,
+            }
             yield _message(customer, event_type, derived_id("segment", customer, name, number), caused_at, data)
 
 

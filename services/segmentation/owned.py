@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 
 import numpy as np
 
 from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, row_messages
-from services.segmentation.domain.arrays import Integers
+from services.segmentation.domain.arrays import Bits, Integers
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.scoring import Question, ScoreBatch, score, told_signature
 from services.segmentation.domain.segments import View, memberships
-from services.segmentation.domain.state import CustomerState, Written, pack
+from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, Written, pack
 from services.segmentation.domain.state.rows import WAITING
 from services.segmentation.positions import NOTHING, Positions
 from shared.clock import BEGINNING
 from shared.streaming.records import Message
 
 NEVER_SEEN = (-1, -1, BEGINNING)
+EVERY_ROW = 2**62
+
+
+class Cause(IntEnum):
+    """Why memberships changed; the names in lower case are those of `shared.contracts.scores.Cause`."""
+
+    EVENT = 0
+    TIME = 1
+    MODEL = 2
+    RULE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,17 @@ class Change:
 
     previous: int
     caused_ms: int
+    cause: Cause = Cause.EVENT
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What makes rows be settled: by row when, and why."""
+
+    at_ms: Integers
+    cause: Cause
+    judged_before: Question | None = None
+    """What was asked before the model in use was taken up, as long as rows wait for their turn with it."""
 
 
 @dataclass(slots=True)
@@ -51,6 +73,10 @@ class Owned:
     """Rounds of re-scoring whose changes are nobody's news: after a rebuild the market is not what it was."""
     silent_customers_until: int = 0
     """Where customers-v1 ended when the rows were rebuilt: who is in it up to there is nobody's news. 0 once that was read."""
+    model: str = ""
+    """What all rows were last judged by."""
+    turned: int = EVERY_ROW
+    """Rows below it have been judged by the model in use; all, unless a new one is being taken up."""
     unwritten: bool = False
     """The partition's own record is behind."""
     seen: tuple[int, int, datetime] = NEVER_SEEN
@@ -63,15 +89,17 @@ class Owned:
             self._dirty.append(rows)
         self.unwritten = True
 
-    def settle(self, rows: Integers, at_ms: Integers, ask: Question) -> ScoreBatch:
-        """Score rows and settle their memberships. Changes get their numbers; `at_ms` is what caused them."""
+    def settle(self, rows: Integers, trigger: Trigger, ask: Question) -> ScoreBatch:
+        """Score rows and settle their memberships. Changes get their numbers."""
         state = self.state
         scores = score(state, rows, ask)
         was = state.membership[rows]
         now = memberships(View(state, scores, ask), was)
         moved = np.flatnonzero(now != was)
         if len(moved):
-            self._note_changes(rows[moved], was[moved].tolist(), at_ms[moved].tolist())
+            self._note_changes(
+                rows[moved], was[moved].tolist(), trigger.at_ms[moved].tolist(), self._causes(rows[moved], was[moved], trigger)
+            )
             state.membership[rows] = now
             self.touch(rows[moved])
             self.mark_untold(rows[moved])
@@ -87,6 +115,18 @@ class Owned:
         self.touch(rows[now != was])
         self.mark_untold(rows)
         return scores
+
+    def take_up(self, model: str) -> None:
+        """From now on rows are judged by this model; those that were judged by another have their turns before them."""
+        if self.model and self.model != model:
+            self.turned = 0
+        else:
+            self.model, self.turned = model, EVERY_ROW
+
+    def had_turns(self, model: str) -> None:
+        """Every row was judged by this model."""
+        if self.turned != EVERY_ROW:
+            self.model, self.turned, self.unwritten = model, EVERY_ROW, True
 
     def mark_untold(self, rows: Integers) -> None:
         """Scores of these rows have to be published and stored."""
@@ -114,14 +154,13 @@ class Owned:
 
     def row_messages(self, rows: Integers) -> list[Message]:
         """The records of rows as they are now."""
-        previous = self.state.membership[rows].copy()
-        caused_ms = np.zeros(len(rows), dtype=np.int64)
+        newest = LastChange(self.state.membership[rows].copy(), *np.zeros((2, len(rows)), dtype=np.int64))
         if self.news:
             for place, row in enumerate(rows.tolist()):
                 if (change := self.news.get(row)) is not None:
-                    previous[place], caused_ms[place] = change.previous, change.caused_ms
+                    newest.previous[place], newest.caused_ms[place], newest.cause[place] = change.previous, change.caused_ms, change.cause
         written = Written(self.generation, self._held_up_to(rows))
-        return row_messages(self.state.ids[rows], pack(self.state, rows, written, previous, caused_ms))
+        return row_messages(self.state.ids[rows], pack(self.state, rows, written, newest))
 
     def _held_up_to(self, rows: Integers) -> Integers:
         """By row: the offset of the newest event it holds. A row that is ahead stays ahead, whoever writes it and why."""
@@ -135,6 +174,7 @@ class Owned:
         self.revision += 1
         positions = self.positions
         return PartitionMeta(
+            format=FORMAT,
             generation=self.generation,
             revision=self.revision,
             floor=self.floor,
@@ -150,6 +190,7 @@ class Owned:
             change_number=self.change_number,
             published=self.published,
             silent_rounds=self.silent_rounds,
+            model=self.model,
             silent_customers_until=self.silent_customers_until,
             market=market_meta(market) if market.buyers else MarketMeta(),
         )
@@ -168,9 +209,17 @@ class Owned:
         """Does a row recovered from beyond our position hold this event already?"""
         return offset <= self.ahead.get(row, NOTHING)
 
-    def _note_changes(self, rows: Integers, previous: list[int], caused_ms: list[int]) -> None:
+    def _causes(self, rows: Integers, was: Bits, trigger: Trigger) -> list[Cause]:
+        """A row that has not had its turn with a new model was moved by the model, unless the old one would have moved it as well."""
+        by_model = rows >= self.turned
+        before = trigger.judged_before
+        if before is not None and by_model.any():
+            by_model &= memberships(View(self.state, score(self.state, rows, before), before), was) == was
+        return [Cause.MODEL if by else trigger.cause for by in by_model.tolist()]
+
+    def _note_changes(self, rows: Integers, previous: list[int], caused_ms: list[int], causes: list[Cause]) -> None:
         numbers = np.arange(self.change_number + 1, self.change_number + 1 + len(rows), dtype=np.uint64)
         self.change_number += len(rows)
         self.state.change_number[rows] = numbers
-        for row, was, at in zip(rows.tolist(), previous, caused_ms, strict=True):
-            self.news[row] = Change(was, at)
+        for row, was, at_ms, cause in zip(rows.tolist(), previous, caused_ms, causes, strict=True):
+            self.news[row] = Change(was, at_ms, cause)

@@ -16,7 +16,7 @@ from services.segmentation.decoding import origin_of
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.handlers import apply_history
-from services.segmentation.owned import Owned
+from services.segmentation.owned import EVERY_ROW, Owned
 from services.segmentation.positions import NOTHING, Positions
 from services.segmentation.recovery import Recovered, Recovery
 from services.segmentation.snapshots import Snapshot, SnapshotFiles, take_snapshot
@@ -58,6 +58,10 @@ class Sources:
     """The same of customers-v1."""
     read_timeline: Callable[[int, Sequence[Position]], Awaitable[Timeline]]
     """(partition, vector) -> what lies beyond the vector."""
+    read_models: Callable[[int, int], AsyncIterator[Sequence[Record]]]
+    """The same of scoring-models-v1 as of the changelog."""
+    follow_models: Callable[[], AsyncIterator[Sequence[Record]]]
+    """Its records as they come."""
     snapshots: SnapshotFiles
     new_generation: Callable[[], int] = lambda: int(time.time() * 1000)
     """Milliseconds of the wall clock: higher than any generation given before."""
@@ -178,7 +182,9 @@ class SegmentationPartitions:
             silent_customers_until=meta.silent_customers_until,
             news=recovered.news,
             ahead=recovered.ahead,
+            model=meta.model,
         )
+        owned.take_up(self._worker.model.name)
         owned.mark_untold(recovered.fresh)
         return owned
 
@@ -242,7 +248,8 @@ class SegmentationPartitions:
     async def _settle_history(self, owned: Owned) -> None:
         """Memberships as of now, and every row into the changelog."""
         if not self._worker.market.buyers:
-            self._worker.market = self._worker.look_at_market(owned)
+            self._worker.judge_by(self._worker.look_at_market(owned))
+        owned.model, owned.turned = self._worker.model.name, EVERY_ROW
         rows = owned.state.every_row()
         if len(rows) or owned.silent_customers_until:
             # Numbers above any that were given before, also by a worker whose log is lost: the same id must never mean another change.
@@ -261,7 +268,7 @@ class SegmentationPartitions:
 
     def _remember_market(self, market: Market) -> None:
         if not self._worker.market.buyers:
-            self._worker.market = market
+            self._worker.judge_by(market)
 
     def _is_of_these_logs(self, owned: Owned) -> bool:
         """Another log of customers-v1 needs no rebuild: identity publishes every customer again, and versions tell repeats."""

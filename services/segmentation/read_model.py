@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from services.segmentation import metrics, store
+from services.segmentation import metrics
 from services.segmentation.domain.arrays import Integers, hex_from_ids
 from services.segmentation.domain.scoring import as_contract, score
 from services.segmentation.domain.segments import names_of
@@ -18,6 +18,7 @@ from services.segmentation.domain.state.rows import BEING_STORED, STORED, WAITIN
 from services.segmentation.domain.summary import segments_of, totals_of
 from services.segmentation.owned import NEVER_SEEN, Owned
 from services.segmentation.rescoring import Rescoring
+from services.segmentation.store import scores as store
 from services.segmentation.worker import Worker
 from shared.mongo import in_store
 from shared.streaming.errors import Unavailable

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.segmentation.changelog import META_PREFIX, PartitionMeta, read_meta
-from services.segmentation.domain.arrays import Integers, Mask, ids_from_hex
-from services.segmentation.domain.state import CustomerState, restore, unpack
-from services.segmentation.owned import Change
+from services.segmentation.domain.arrays import Bytes, Integers, Mask, ids_from_hex
+from services.segmentation.domain.state import FORMAT, CustomerState, is_readable, restore, unpack
+from services.segmentation.owned import Cause, Change
 from services.segmentation.positions import NOTHING
 from services.segmentation.snapshots import Snapshot
 from shared.streaming.records import Record
@@ -62,7 +62,7 @@ class Recovery:
                 continue
             if key.startswith(META_PREFIX):
                 self._read_meta(read_meta(value))
-            else:
+            elif is_readable(value):
                 keys.append(key)
                 values.append(value)
         if keys:
@@ -70,9 +70,9 @@ class Recovery:
             self._read_rows(self.state.find_or_add(packed.ids), packed.records)
 
     def result(self) -> Recovered | None:
-        """The state, or None where no partition record was found: then nothing in the log can be trusted to be whole."""
+        """The state, or None where no partition record of this format was found: then nothing in the log can be trusted to be whole."""
         meta = self.meta
-        if meta is None:
+        if meta is None or meta.format != FORMAT:
             return None
         count = self.state.count
         valid: Mask = self._generation[:count] >= meta.floor
@@ -82,9 +82,9 @@ class Recovery:
         numbers = self.state.change_number[:count]
         unpublished = np.flatnonzero((numbers > meta.published) & (self._previous[:count] != self.state.membership[:count]))
         news = {
-            row: Change(previous, caused)
-            for row, previous, caused in zip(
-                unpublished.tolist(), self._previous[unpublished].tolist(), self._caused_ms[unpublished].tolist(), strict=True
+            row: Change(previous, caused_ms, Cause(cause))
+            for row, previous, caused_ms, cause in zip(
+                *(column[unpublished].tolist() for column in (np.arange(count), self._previous, self._caused_ms, self._cause)), strict=True
             )
         }
         return Recovered(
@@ -118,7 +118,7 @@ class Recovery:
         taken, winners = at[wins], records[best[wins]]
         restore(self.state, taken, winners)
         self._generation[taken], self._applied[taken] = winners["generation"], winners["applied"]
-        self._previous[taken], self._caused_ms[taken] = winners["previous"], winners["caused_ms"]
+        self._previous[taken], self._caused_ms[taken], self._cause[taken] = winners["previous"], winners["caused_ms"], winners["cause"]
 
     def _make_room(self) -> None:
         if self.state.count <= self._room and self._room:
@@ -143,6 +143,7 @@ class Recovery:
     _applied: Integers
     _previous: NDArray[np.uint64]
     _caused_ms: Integers
+    _cause: Bytes
     _lost: Mask
     _fresh: Mask
 
@@ -152,6 +153,7 @@ _COLUMNS = (
     ("_applied", np.int64, NOTHING),
     ("_previous", np.uint64, 0),
     ("_caused_ms", np.int64, 0),
+    ("_cause", np.uint8, 0),
     ("_lost", np.bool_, False),
     ("_fresh", np.bool_, False),
 )

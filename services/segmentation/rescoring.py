@@ -13,13 +13,16 @@ from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Sample, market_of
 from services.segmentation.domain.summary import Tally
-from services.segmentation.owned import Owned
+from services.segmentation.owned import EVERY_ROW, Cause, Owned
 from services.segmentation.worker import Worker
 
 SLICE_ROWS = 8192
 """About 20 ms of work."""
 ENOUGH_SECONDS = 0.015
 """No further slice is begun in a tick that has taken this long."""
+
+MODEL_CHANGES_PER_SECOND = 2000
+"""How fast others hear of memberships that a new model moved."""
 
 Owners = frozenset[tuple[int, int]]
 """Which partitions, as taken over when."""
@@ -48,6 +51,7 @@ class Rescoring:
         self._samples: list[Sample] = []
         self._tallies: dict[int, Tally] = {}
         self._worked = 0.0
+        self._resume_at = 0.0
         self.rounds = 0
         self.tallies: dict[int, Tally] = {}
         """Of the last whole round, by partition."""
@@ -55,7 +59,9 @@ class Rescoring:
     async def tick(self) -> None:
         """A slice, if there is one to do; several where they are small."""
         began = time.perf_counter()
-        while (self._slices is not None or self._begin()) and time.perf_counter() - began < ENOUGH_SECONDS:
+        while time.monotonic() >= self._resume_at and time.perf_counter() - began < ENOUGH_SECONDS:
+            if self._slices is None and not self._begin():
+                return
             await self._next()
 
     async def _next(self) -> None:
@@ -82,8 +88,10 @@ class Rescoring:
         if time.monotonic() - self._finished < self._calm_seconds / 4:
             return False
         rebuilt = any(owned.silent_rounds and not owned.silent_customers_until for owned in self._worker.owned.values())
-        if owners == self._done and not rebuilt and now_ms - self._begun_ms < self._pause_ms():
+        due = rebuilt or self._worker.has_better_model()
+        if owners == self._done and not due and now_ms - self._begun_ms < self._pause_ms():
             return False
+        self._worker.take_up_best_model()
         self._begun_ms, self._done, self._worked, self._samples, self._tallies = now_ms, owners, 0.0, [], {}
         self._slices = self._walk()
         return True
@@ -101,18 +109,26 @@ class Rescoring:
             while (owned := self._worker.owned.get(number)) is not None and start < owned.state.count:
                 yield Slice(owned, np.arange(start, min(start + SLICE_ROWS, owned.state.count), dtype=np.int64))
                 start += SLICE_ROWS
+            if owned is not None:
+                owned.had_turns(self._worker.model.name)
 
     async def _take(self, due: Slice) -> None:
         worker, owned = self._worker, due.owned
         if owned.applying:
             return
         await worker.write(owned)
+        number = owned.change_number
         if owned.silent_rounds:
             scores = owned.settle_silently(due.rows, worker.ask())
         else:
-            scores = owned.settle(due.rows, np.full(len(due.rows), worker.now_ms(), dtype=np.int64), worker.ask())
+            now_ms = np.full(len(due.rows), worker.now_ms(), dtype=np.int64)
+            scores = owned.settle(due.rows, worker.trigger(now_ms, Cause.TIME), worker.ask())
         self._samples.append(Sample.of(scores))
         self._tallies.setdefault(owned.number, Tally()).add(scores)
+        if owned.turned != EVERY_ROW:
+            self._resume_at = time.monotonic() + (owned.change_number - number) / MODEL_CHANGES_PER_SECOND
+            owned.turned = int(due.rows[-1]) + 1
+            owned.mark_unstored(due.rows)
         await worker.write(owned)
 
     def _finish(self) -> None:
@@ -125,6 +141,7 @@ class Rescoring:
             if owned is not None and not owned.silent_customers_until:
                 # The first round after a rebuild finds the market, the second judges by it.
                 owned.silent_rounds = max(owned.silent_rounds - 1, 0)
+        self._worker.all_had_turns()
         self.tallies = self._tallies
         self._slices, self._samples = None, []
         self.rounds += 1

@@ -20,4 +20,6 @@ class SegmentationSettings(Settings):
     discount_per_year: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     rescore_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How often everyone is re-scored with the wall clock; a replay does it once a replayed day."""
+    refit_days: Annotated[float, Field(ge=0)] = 7.0
+    """How often the scoring model is fitted to this deployment's own customers; 0: never."""
     snapshot_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.gamma_gamma import GammaGamma
 from services.segmentation.domain.models.scoring_model import ScoringModel
+from services.segmentation.models_in_use import Models
 
 DIRECTORY = Path(__file__).parent / "models"
 
 
-@dataclass(frozen=True, slots=True)
-class ShippedModel:
-    """A model and how old its data is."""
-
-    model: ScoringModel
-    data_until: date
-
-
-def load_shipped_model(name: str) -> ShippedModel:
+def load_shipped_models(name: str) -> Models:
     """Read `models/<name>.json`; `scripts/fit_shipped_model.py` writes it."""
     kept = json.loads((DIRECTORY / f"{name}.json").read_text())
     model = ScoringModel(f"{name}-{kept['version']}", BgNbd(**kept["bg_nbd"]), GammaGamma(**kept["gamma_gamma"]))
-    return ShippedModel(model, date.fromisoformat(kept["data"]["until"]))
+    return Models(model, date.fromisoformat(kept["data"]["until"]), tuple(kept["risk_by_rank_sum"]["risk"]))

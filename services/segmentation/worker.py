@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.segmentation import metrics
+from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Sample, market_of
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.scoring import Question, score
 from services.segmentation.domain.segments import names_of
+from services.segmentation.models_in_use import Models
 from services.segmentation.news import change_messages
-from services.segmentation.owned import Owned
+from services.segmentation.owned import Cause, Owned, Trigger
 from services.segmentation.settings import SegmentationSettings
 from shared.clock import BEGINNING, Clock
 from shared.contracts.topics import SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.service import Publisher
 from shared.streaming.errors import Stuck
 from shared.streaming.records import Message
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -29,14 +34,50 @@ class Worker:
     publisher: Publisher
     clock: Clock
     settings: SegmentationSettings
-    model: ScoringModel
+    models: Models
     market: Market = field(default_factory=Market)
     owned: dict[int, Owned] = field(default_factory=dict)
+    model: ScoringModel = field(init=False)
+    """In use."""
+    _before: ScoringModel | None = None
+    """In use until now, as long as rows wait for their turn."""
+
+    def __post_init__(self) -> None:
+        self.model = self.models.best_for(self.market)
 
     def ask(self) -> Question:
         """What is asked of scores now."""
+        return self._ask(self.model)
+
+    def trigger(self, at_ms: Integers, cause: Cause) -> Trigger:
+        """Why rows are settled now."""
+        return Trigger(at_ms, cause, self._ask(self._before) if self._before is not None else None)
+
+    def judge_by(self, market: Market) -> None:
+        """At a start: from here on everyone is judged by this market, and by the model that fits it."""
+        self.market = market
+        self.model = self.models.best_for(market)
+
+    def has_better_model(self) -> bool:
+        """Is there another model to use than the one in use?"""
+        return self.models.best_for(self.market) != self.model
+
+    def take_up_best_model(self) -> None:
+        """Between two rounds of re-scoring: begin to judge by the best model there is by now."""
+        best = self.models.best_for(self.market)
+        if self.has_better_model():
+            log.info("scores come from %s now, until now from %s", best.name, self.model.name)
+            self._before, self.model = self.model, best
+            for owned in self.owned.values():
+                owned.take_up(best.name)
+
+    def all_had_turns(self) -> None:
+        """A round of re-scoring is over."""
+        self._before = None
+
+    def _ask(self, model: ScoringModel) -> Question:
         settings = self.settings
-        return Question(self.now_ms() // DAY_MS, self.model, self.market, settings.defection_horizon_days, settings.discount_per_year)
+        return Question(self.now_ms() // DAY_MS, model, self.market, settings.defection_horizon_days, settings.discount_per_year)
 
     def now(self) -> datetime:
         """The present."""

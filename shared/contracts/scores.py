@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from shared.contracts.envelope import Contract, EventData, Minor, Name, ProfileId, Time
+
+Cause = Literal["event", "time", "model", "rule"]
+"""Why memberships changed: something happened, time passed, a refit judges otherwise, or the segment's rule is another."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 SignedMinor = Annotated[int, Field(ge=-(10**15), le=10**15)]
@@ -55,6 +58,8 @@ class SegmentEntered(EventData):
     change_number: Annotated[int, Field(ge=1)]
     caused_at: Time
     """The time of what caused it: an event's own time, or the clock where only time passed."""
+    cause: Cause = "event"
+    """A change that only a refit caused is nobody's doing: it starts nothing."""
     scores: Scores
 
 
@@ -67,6 +72,7 @@ class SegmentLeft(EventData):
     segment: Name
     change_number: Annotated[int, Field(ge=1)]
     caused_at: Time
+    cause: Cause = "event"
     scores: Scores
 
 
@@ -78,4 +84,11 @@ class ScoringModelPublished(EventData):
     model: Name
     version: Annotated[int, Field(ge=1)]
     parameters: dict[Name, float]
+    """Of BG/NBD (r, alpha, a, b; weeks), gamma-gamma (p, q, v; minor units) and the signs (intercept, slope, `sign.<name>`; log-odds)."""
     fitted_at: Time
+    data_from: str = ""
+    data_until: str = ""
+    """The first and last day of the purchases that it was fitted to."""
+    customers: Annotated[int, Field(ge=0)] = 0
+    back_test: dict[Name, float] = Field(default_factory=dict)
+    """How it did on the newest window whose outcome is known: auc, brier, calibration, total_error, and what was in use then beside it."""

@@ -82,7 +82,7 @@ SEGMENTATION_STATE = Topic(
     producers=("segmentation",), consumers=(), compacted=True, compaction_lag=timedelta(hours=1),
 )  # fmt: skip
 SCORING_MODELS = Topic(
-    "scoring-models-v1", (ScoringModelPublished,), key="model name", producers=(), consumers=(), compacted=True,
+    "scoring-models-v1", (ScoringModelPublished,), key="model name", producers=("segmentation",), consumers=(), compacted=True,
 )  # fmt: skip
 SCORES = Topic(
     "scores-v1", (ScoresComputed,), key="customer id",

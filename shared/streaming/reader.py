@@ -45,6 +45,24 @@ async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, s
         await consumer.stop()
 
 
+async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
+    """Every record from `start` (or the first that is still there) on, as they come, without end. Raises Unavailable."""
+    where = TopicPartition(topic.name, partition)
+    consumer = _consumer(bootstrap_servers)
+    try:
+        await consumer.start()
+        consumer.assign([where])
+        consumer.seek(where, max(start, (await consumer.beginning_offsets([where]))[where]))
+        while True:
+            records = (await consumer.getmany(where, timeout_ms=POLL_MS)).get(where, [])
+            if records:
+                yield records
+    except KafkaError as error:
+        raise Unavailable(f"broker: {error!r}") from error
+    finally:
+        await consumer.stop()
+
+
 async def bounds_of_partition(bootstrap_servers: str, topic: Topic, partition: int) -> tuple[int, int]:
     """The first offset that is still there, and where the partition ends now. Raises Unavailable."""
     where = TopicPartition(topic.name, partition)

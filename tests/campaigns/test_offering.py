@@ -68,6 +68,16 @@ async def test_a_new_version_of_the_welcome_welcomes_nobody_again(world: World) 
     assert [offer["program_version"] for offer in world.offers()] == [1]
 
 
+async def test_a_customer_who_is_only_judged_otherwise_is_offered_nothing(world: World) -> None:
+    await world.bus.start()
+    await world.enter(TREATED, "leaving", 1, cause="model")
+    await world.bus.settle()
+    assert world.offers() == []
+    await world.enter(TREATED, "leaving", 2, cause="time")
+    await world.bus.settle()
+    assert [offer["program"] for offer in world.offers()] == ["win_back"]
+
+
 @pytest.mark.parametrize("segment", ["leaving", "falling_spend"])
 async def test_entering_a_segment_starts_a_win_back_with_the_scores_of_that_moment(world: World, segment: str) -> None:
     await world.bus.start()

@@ -13,7 +13,7 @@ from shared.contracts.customers import CustomerPublished
 from shared.contracts.deliveries import DeliveryRecorded
 from shared.contracts.envelope import EventData, derived_id, envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
-from shared.contracts.scores import Scores, SegmentEntered, SegmentLeft
+from shared.contracts.scores import Cause, Scores, SegmentEntered, SegmentLeft
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, LOYALTY, OFFERS, SEGMENT_CHANGES, Topic
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
@@ -104,9 +104,11 @@ class World:
         )  # fmt: skip
         await self._say(CUSTOMERS, number, f"customer-{number}-{version}", data, first_seen_at)
 
-    async def enter(self, number: int, segment: str, change_number: int, at: datetime = NOON) -> None:
+    async def enter(self, number: int, segment: str, change_number: int, at: datetime = NOON, cause: Cause = "event") -> None:
         """Segmentation publishes an entry."""
-        data = SegmentEntered(customer_id=profile(number), segment=segment, change_number=change_number, caused_at=at, scores=SCORES)
+        data = SegmentEntered(
+            customer_id=profile(number), segment=segment, change_number=change_number, caused_at=at, cause=cause, scores=SCORES
+        )  # fmt: skip
         await self._say(SEGMENT_CHANGES, number, f"{number}-{segment}-{change_number}", data, at)
 
     async def leave(self, number: int, segment: str, change_number: int, at: datetime = NOON) -> None:

@@ -16,18 +16,19 @@ from typing import Any
 import httpx
 import pytest
 
-from services.segmentation import store
 from services.segmentation.app import compose
 from services.segmentation.partitions import Sources
+from services.segmentation.refit import PARTITION
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.snapshots import SnapshotFiles
+from services.segmentation.store import scores as store
 from shared.clock import ReplayClock
 from shared.contracts.customers import CustomerPublished
 from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
 from shared.contracts.scores import Scores, ScoresComputed, SegmentEntered, SegmentLeft
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORES, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORES, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.http import create_app
 from shared.kafka_admin import admin, apply_topics, topic_ids
 from shared.mongo import connect, disconnect
@@ -35,7 +36,7 @@ from shared.service import Service
 from shared.streaming.partitions import partition_for
 from shared.streaming.progress import Progress
 from shared.streaming.publisher import KafkaPublisher
-from shared.streaming.reader import bounds_of_partition, read_partition
+from shared.streaming.reader import bounds_of_partition, follow_partition, read_partition
 from shared.streaming.records import Message, Position, Record, origin_header
 from tests.stream.harness import working
 
@@ -92,6 +93,8 @@ async def a_shop(broker: str, database: str, directory: Path) -> AsyncIterator[S
         partial(bounds_of_partition, broker, CUSTOMER_EVENTS),
         partial(bounds_of_partition, broker, CUSTOMERS),
         no_timeline,
+        partial(read_partition, broker, SCORING_MODELS),
+        partial(follow_partition, broker, SCORING_MODELS, PARTITION, 0),
         SnapshotFiles(directory),
     )
     service = compose(publisher, settings, clock, sources)
@@ -113,7 +116,7 @@ async def a_shop(broker: str, database: str, directory: Path) -> AsyncIterator[S
 @pytest.fixture
 def fresh(broker: str, database: str) -> Any:
     """The topics and the read model of segmentation, empty."""
-    topics = [CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE, SCORES, SEGMENT_CHANGES]
+    topics = [CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE, SCORES, SCORING_MODELS, SEGMENT_CHANGES]
     with admin(broker) as client:
         client.delete_topics([topic.name for topic in topics])
     apply_topics(broker)

@@ -29,8 +29,11 @@ from shared.streaming.records import Batch
 
 _CUSTOMER = {"data.customer_id", "data.version", "data.members", "data.first_seen_at"}
 _customer = fast_decoder(Event[CustomerPublished], _CUSTOMER)
-_entered = fast_decoder(Event[SegmentEntered], {"id", "source", "data.customer_id", "data.segment", "data.caused_at", "data.scores"})
+_ENTERED = {"id", "source", "data.customer_id", "data.segment", "data.caused_at", "data.cause", "data.scores"}
+_entered = fast_decoder(Event[SegmentEntered], _ENTERED)
 _delivery = fast_decoder(Event[DeliveryRecorded])
+REFIT = "model"
+"""The cause of a segment's entry that is nobody's doing: the customer is judged otherwise, and did nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ def _entering(running: list[Program], told: Sequence[Told], moments: Sequence[da
             now,
         )
         for each, now in zip(told, moments, strict=True)
+        if each.event.data.cause != REFIT
         for program in started_by_entering(running, each.event.data.segment)
     ]
 

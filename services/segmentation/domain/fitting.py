@@ -21,6 +21,9 @@ from services.segmentation.domain.state.rows import CustomerState
 
 PENALTY = 1e-4
 """Holds parameters that the data does not fix (few grocers' customers leave for good) without moving those it does."""
+ENOUGH_JUDGED = 200
+SLACK = 0.002
+"""A back-test may be worse by so little: the next one may be better by as much."""
 MOST_JUDGED = 200_000
 """Customers that back-tests and the learning of signs look at; parameters are fitted to all."""
 
@@ -112,6 +115,42 @@ def outcome_after(state: CustomerState, rows: Integers, from_day: int, horizon_d
     first = np.full(len(rows), from_day + 1, dtype=np.int64)
     days = count_days(state.bitmap[rows], state.last_day[rows].astype(np.int64), first, first + horizon_days)
     return Outcome(days > 0, days.astype(np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A fit, and whether it should be used."""
+
+    model: ScoringModel
+    customers: int
+    back_test: BackTest
+    """Of the same procedure, on the newest window whose outcome is known, without having seen that."""
+    back_test_of_current: BackTest
+    accepted: bool
+    why: str
+
+
+def candidate(name: str, state: CustomerState, today: int, horizon_days: int, current: ScoringModel) -> Candidate:
+    """Fit to all rows as of `today`; accepted where the same procedure, one window earlier, did no worse than the current model.
+
+    Raises ValueError where the rows tell too little.
+    """
+    judged = window_before(state, today, horizon_days)
+    if len(judged.outcome.bought) < ENOUGH_JUDGED:
+        raise ValueError(f"{len(judged.outcome.bought)} customers bought before day {judged.day}; a back-test needs {ENOUGH_JUDGED}")
+    earlier = window_before(state, judged.day, horizon_days)
+    plain = fit_model(name, judged.state, judged.day)
+    taught = learned(plain, earlier.state, earlier.day, earlier.outcome, horizon_days)
+    tests = [back_test(each, judged.state, judged.day, judged.outcome, horizon_days) for each in (plain, taught, current)]
+    signs_help = tests[1].brier < tests[0].brier
+    best, of_current = tests[1 if signs_help else 0], tests[2]
+    final = fit_model(name, state, today)
+    if signs_help:
+        newest = learned(plain, judged.state, judged.day, judged.outcome, horizon_days)
+        final = replace(final, calibration=newest.calibration)
+    no_worse = best.brier <= of_current.brier + SLACK and best.auc >= of_current.auc - SLACK
+    why = f"Brier {best.brier:.4f}, in use {of_current.brier:.4f}; AUC {best.auc:.4f}, in use {of_current.auc:.4f}"
+    return Candidate(final, int((state.purchase_count[: state.count] > 0).sum()), best, of_current, no_worse, why)
 
 
 @dataclass(frozen=True, slots=True)

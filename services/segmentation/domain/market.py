@@ -22,19 +22,23 @@ class Sample:
     day_count: Integers
     year_spend_minor: Integers
     day_spend_minor: Integers
+    longest_days: int = 0
+    """Since the first purchase of all."""
 
     @staticmethod
     def of(scores: ScoreBatch) -> Sample:
         """The buyers among scored rows."""
         who = scores.bought
-        return Sample(scores.recency_days[who], scores.day_count[who], scores.year_spend_minor[who], scores.monetary_minor[who])
+        longest = int(scores.age_days[who].max(initial=0))
+        return Sample(scores.recency_days[who], scores.day_count[who], scores.year_spend_minor[who], scores.monetary_minor[who], longest)
 
 
 def market_of(samples: Iterable[Sample]) -> Market:
     """The market of all buyers in the samples."""
+    samples = list(samples)
     columns = [(s.recency_days, s.day_count, s.year_spend_minor, s.day_spend_minor) for s in samples]
     if not sum(len(column[0]) for column in columns):
         return Market()
     recency, days, year, day_spend = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     usual = float(np.maximum(day_spend, 0).mean())
-    return Market(Quintiles.of(recency, days, year), ValueCurve.of(year), usual, len(recency))
+    return Market(Quintiles.of(recency, days, year), ValueCurve.of(year), usual, len(recency), max(s.longest_days for s in samples))

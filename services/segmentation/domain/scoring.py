@@ -11,7 +11,7 @@ import numpy as np
 from services.segmentation.domain import signs
 from services.segmentation.domain.arrays import Bits, Floats, Integers, Mask
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
-from services.segmentation.domain.models.rfm import CELLS
+from services.segmentation.domain.models.rfm import CELLS, LOWEST_RANK_SUM
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.models.value_curve import CLASSES, NONE
 from services.segmentation.domain.state import money
@@ -24,6 +24,7 @@ BAND_FROM = MappingProxyType({"watch": 0.15, "at_risk": 0.35, "leaving": 0.60, "
 _CUTS = np.array(list(BAND_FROM.values()))
 
 _MOST_MINOR = 1e15
+_YEAR_DAYS = 365.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class ScoreBatch:
     rows: Integers
     bought: Mask
     recency_days: Integers
+    age_days: Integers
+    """Since the first purchase."""
     day_count: Integers
     monetary_minor: Integers
     year_spend_minor: Integers
@@ -77,7 +80,11 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     model = ask.model.in_money_of(ask.market.mean_spend_minor)
     alive = model.purchases.alive(x, t_x, age)
     pauses = model.purchases.pauses(x, age, ask.horizon_days / DAYS_PER_WEEK)
-    buys_again = alive * (1.0 - pauses) * bought
+    if model.ranks_only:
+        sums = ask.market.quintiles.rank_sums(recency, days, year_spend)
+        buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought
+    else:
+        buys_again = alive * (1.0 - pauses) * bought
     spend_drop = signs.falling_spend(buckets, first, today) * bought
     visit_drop = signs.fewer_visits(state, rows, today) * bought
     silence = model.purchases.silence(x, t_x, age)
@@ -94,13 +101,19 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         horizon_days=ask.horizon_days,
     )
     risk = model.calibration.risk(1.0 - buys_again, strengths) * bought
-    mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
-    expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
+    if model.ranks_only:
+        # So far so on, by who is likely to go on: a rate known for less than the horizon is taken as that of the horizon.
+        pace = days / np.maximum(age * DAYS_PER_WEEK, ask.horizon_days)
+        expected = pace * _YEAR_DAYS * np.maximum(monetary, 0) * buys_again
+    else:
+        mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
+        expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
     expected = np.clip(np.nan_to_num(expected), 0.0, _MOST_MINOR)
     return ScoreBatch(
         rows=rows,
         bought=bought,
         recency_days=recency,
+        age_days=today - first,
         day_count=days,
         monetary_minor=monetary,
         year_spend_minor=year_spend,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from services.segmentation.domain.models.scoring_model import ScoringModel
 from services.segmentation.domain.summary import totals_of
 from services.segmentation.handlers import on_customer_events, on_customers
 from services.segmentation.partitions import SegmentationPartitions, Sources
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.settings import SegmentationSettings
-from services.segmentation.shipped import load_shipped_model
+from services.segmentation.shipped import load_shipped_models
 from services.segmentation.snapshots import SnapshotFiles
 from services.segmentation.telling import ScoreTelling
 from services.segmentation.worker import Worker
@@ -27,7 +29,7 @@ from shared.contracts.customers import CustomerPublished
 from shared.contracts.envelope import EventData, derived_id, envelope
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
 from shared.service import Service, Timer
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
@@ -80,6 +82,9 @@ class Bed:
     catch_ups: int = 0
     histories: list[History] = field(default_factory=list)
     identity_is_away: bool = False
+    fitted: ScoringModel | None = None
+    ranks: bool = False
+    """Score by ranks alone, as so few customers should be; otherwise by the shipped model however few they are."""
     events_begin: int = 0
     """The first offset that retention has left in each partition of customer-events-v1."""
     worker: Worker = field(init=False)
@@ -110,13 +115,19 @@ class Bed:
 
     def _new_worker(self) -> None:
         settings = SegmentationSettings(clock="replay", data_dir=self.directory)
-        self.worker = Worker(self.bus, self.clock, settings, load_shipped_model("groceries").model)
+        models = load_shipped_models("groceries")
+        models.fitted = self.fitted
+        if not self.ranks:
+            models.risk_by_rank_sum = ()
+        self.worker = Worker(self.bus, self.clock, settings, models)
         sources = Sources(
             read_changelog=self._read_changelog,
             changelog_bounds=self._changelog_bounds,
             events_bounds=self._events_bounds,
             customers_bounds=self._customers_bounds,
             read_timeline=self._read_timeline,
+            read_models=self._read_models,
+            follow_models=self._no_models,
             snapshots=SnapshotFiles(self.directory),
             new_generation=partial(next, self.generations),
         )
@@ -140,6 +151,13 @@ class Bed:
         records = [each for each in self.bus.records(SEGMENTATION_STATE, partition) if each.offset >= start]
         for first in range(0, len(records), 3):
             yield records[first : first + 3]
+
+    async def _read_models(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        yield [each for each in self.bus.records(SCORING_MODELS, partition) if each.offset >= start]
+
+    async def _no_models(self) -> AsyncIterator[Sequence[StoredRecord]]:
+        await asyncio.Event().wait()
+        yield []
 
     async def _changelog_bounds(self, partition: int) -> tuple[int, int]:
         return 0, len(self.bus.records(SEGMENTATION_STATE, partition))
@@ -230,6 +248,11 @@ class Bed:
             each["id"]: (each["data"]["customer_id"], each["type"], each["data"]["segment"], each["data"]["change_number"])
             for each in self.changes
         }
+
+    def judge_by(self, model: ScoringModel) -> None:
+        """A fit was published, and is heard of."""
+        self.fitted = model
+        self.worker.models.fitted = model
 
     async def age(self, days: int) -> None:
         """The clock moves, and everyone is re-scored."""

@@ -18,7 +18,7 @@ from services.segmentation.domain.models.history import Histories, histories
 from services.segmentation.domain.models.rfm import CELLS, Quintiles
 from services.segmentation.domain.models.scoring_model import ScoringModel
 from services.segmentation.domain.models.value_curve import CLASSES, ValueCurve
-from services.segmentation.shipped import load_shipped_model
+from services.segmentation.shipped import load_shipped_models
 from stack.datasets import load_basket_totals, load_cdnow
 
 EPOCH = date(1970, 1, 1)
@@ -134,7 +134,7 @@ def test_the_risk_ranks_and_hits_as_well_as_it_should(data: str, until: date, da
     customer, day, amount = cdnow() if data == "cdnow" else _journey()
     end = (until - EPOCH).days
     summary = histories(customer, day, amount, end)
-    model = load_shipped_model("music" if data == "cdnow" else "groceries").model.purchases
+    model = load_shipped_models("music" if data == "cdnow" else "groceries").shipped.purchases
     promised = model.buys_within(summary.x, summary.t_x, summary.age, days / 7)
     known = np.unique(customer[day <= end])
     came = np.isin(known, customer[(day > end) & (day <= end + days)])

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from pymongo.errors import BulkWriteError
 
-from services.segmentation import read_model, store
+from services.segmentation import read_model
 from services.segmentation.partitions import SegmentationPartitions
 from services.segmentation.read_model import ReadModel
+from services.segmentation.store import scores as store
 from tests.unit.segmentation.bed import Bed
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.scoring import Question, as_contract, score
 from services.segmentation.domain.signs import Sign
-from services.segmentation.shipped import load_shipped_model
+from services.segmentation.shipped import load_shipped_models
 from tests.unit.segmentation.histories import FIRST_DAY, Event, applied, event, events
 
 MODELS = ("groceries", "music")
@@ -17,7 +17,7 @@ MODELS = ("groceries", "music")
 
 def told(history: list[Event], model: str = "groceries", today: int = FIRST_DAY + 30) -> list[dict[str, object]]:
     state = applied(history)
-    ask = Question(today, load_shipped_model(model).model, Market())
+    ask = Question(today, load_shipped_models(model).shipped, Market())
     return as_contract(score(state, np.arange(state.count), ask), model)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.segmentation.domain.arrays import hex_from_ids, ids_from_hex
 from services.segmentation.domain.events import Kind
-from services.segmentation.domain.state import CustomerState, Written, apply_events, money, pack, restore, unpack
+from services.segmentation.domain.state import CustomerState, LastChange, Written, apply_events, money, pack, restore, unpack
 from services.segmentation.domain.state.days import SPAN_DAYS, bits_of_days, count_days
 from tests.unit.segmentation.histories import FIRST_DAY, Event, an_id, applied, as_batch, event, events, rows_by_id
 
@@ -119,7 +119,7 @@ def test_days_are_counted_within_a_window(days: set[int], start: int, length: in
 def test_a_packed_row_is_read_back_as_it_was(history: list[Event]) -> None:
     state = applied(history)
     rows = state.every_row()
-    packed = pack(state, rows, Written(7, np.full(len(rows), 99)), state.membership[rows], np.zeros(len(rows), np.int64))
+    packed = pack(state, rows, Written(7, np.full(len(rows), 99)), LastChange(state.membership[rows], *np.zeros((2, len(rows)), np.int64)))
     back = CustomerState()
     held = unpack(ids_from_hex("".join(hex_from_ids(state.ids[rows])).encode()), packed)
     restore(back, back.find_or_add(held.ids), held.records)

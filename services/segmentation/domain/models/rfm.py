@@ -24,6 +24,7 @@ _GRID = (
 """By recency score (down, 5 = bought last) and the mean of frequency and monetary score (across)."""
 _CELL = np.array([[CELLS.index(name) for name in row] for row in _GRID], dtype=np.int64)
 _SHARES = (0.2, 0.4, 0.6, 0.8)
+LOWEST_RANK_SUM, HIGHEST_RANK_SUM = 3, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,18 @@ class Quintiles:
 
     def cells(self, recency_days: Integers, frequency: Integers, spend_minor: Integers) -> Integers:
         """The cell number of each buyer."""
-        recency = 6 - _score(self.recency_days, recency_days)
-        both = _score(self.frequency, frequency) + _score(self.spend_minor, spend_minor)
+        recency, both = self._scores(recency_days, frequency, spend_minor)
         found: Integers = _CELL[recency - 1, (both + 1) // 2 - 1]
         return found
+
+    def rank_sums(self, recency_days: Integers, frequency: Integers, spend_minor: Integers) -> Integers:
+        """The three scores of each buyer, added: from 3 to 15, the best customers highest."""
+        recency, both = self._scores(recency_days, frequency, spend_minor)
+        return recency + both
+
+    def _scores(self, recency_days: Integers, frequency: Integers, spend_minor: Integers) -> tuple[Integers, Integers]:
+        """The recency score, and the sum of the other two."""
+        return 6 - _score(self.recency_days, recency_days), _score(self.frequency, frequency) + _score(self.spend_minor, spend_minor)
 
 
 NO_QUINTILES = Quintiles(*(np.zeros(0, dtype=np.int64) for _ in range(3)))

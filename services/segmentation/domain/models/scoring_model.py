@@ -17,6 +17,10 @@ QUARTERS = (13.0, 26.0, 39.0, 52.0)
 """Weeks; four horizons give the year's discounted value within 1e-3 of a monthly sum."""
 
 
+ENOUGH_BUYERS = 500
+ENOUGH_DAYS = 180
+
+
 @dataclass(frozen=True, slots=True)
 class ScoringModel:
     """When they buy (BG/NBD, in weeks), how much (gamma-gamma, in minor units), and how much the signs of defection shift the risk."""
@@ -26,6 +30,13 @@ class ScoringModel:
     amounts: GammaGamma
     calibration: Calibration = UNTAUGHT
     """What this deployment's own outcomes have taught about the signs."""
+    risk_by_rank_sum: tuple[float, ...] = ()
+    """By rank sum, from 3 to 15: used instead of BG/NBD where the data is too small for it; empty where it is not."""
+
+    @property
+    def ranks_only(self) -> bool:
+        """Does it know nothing but ranks?"""
+        return bool(self.risk_by_rank_sum)
 
     def in_money_of(self, mean_spend_minor: float) -> ScoringModel:
         """The same model where a purchase day is worth that much: a fit in dollars says nothing about the level in baht."""
@@ -51,3 +62,10 @@ class Market:
     mean_spend_minor: float = 0.0
     """Mean over buyers of what a purchase day brings; 0 before there are any."""
     buyers: int = 0
+    history_days: int = 0
+    """Since the first purchase of all."""
+
+    @property
+    def is_small(self) -> bool:
+        """Is there too little to trust a model of purchase rates?"""
+        return self.buyers < ENOUGH_BUYERS or self.history_days < ENOUGH_DAYS

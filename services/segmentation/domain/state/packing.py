@@ -12,14 +12,10 @@ from numpy.typing import NDArray
 from services.segmentation.domain.arrays import Bits, Ids, Integers
 from services.segmentation.domain.state.rows import FACTS, CustomerState
 
-FORMAT = 1
+FORMAT = 2
 
-_WRITER = [("format", "u1"), ("generation", "<i8"), ("applied", "<i8"), ("previous", "<u8"), ("caused_ms", "<i8")]
+_WRITER = [("format", "u1"), ("generation", "<i8"), ("applied", "<i8"), ("previous", "<u8"), ("caused_ms", "<i8"), ("cause", "u1")]
 RECORD = np.dtype(_WRITER + [(name, column.dtype.newbyteorder("<"), (column.width,)) for name, column in FACTS.items()])
-
-
-class UnknownFormat(Exception):
-    """A record was written by a version that this one cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +27,11 @@ class Written:
     """By row."""
 
 
+def is_readable(value: bytes) -> bool:
+    """Was a record written in this version's format? Of others the partition's own record tells that they are missing."""
+    return len(value) == RECORD.itemsize and value[0] == FORMAT
+
+
 @dataclass(frozen=True, slots=True)
 class PackedRows:
     """Rows as read back: `records` has the fields of RECORD."""
@@ -39,11 +40,20 @@ class PackedRows:
     records: NDArray[Any]
 
 
-def pack(state: CustomerState, rows: Integers, written: Written, previous: Bits, caused_ms: Integers) -> list[bytes]:
-    """One record for each row. `previous` is the membership before the row's newest change, `caused_ms` that change's cause."""
+@dataclass(frozen=True, slots=True)
+class LastChange:
+    """By row: the membership before its newest change, and what caused that, when."""
+
+    previous: Bits
+    caused_ms: Integers
+    cause: Integers
+
+
+def pack(state: CustomerState, rows: Integers, written: Written, change: LastChange) -> list[bytes]:
+    """One record for each row."""
     records = np.zeros(len(rows), RECORD)
     records["format"], records["generation"], records["applied"] = FORMAT, written.generation, written.applied
-    records["previous"], records["caused_ms"] = previous, caused_ms
+    records["previous"], records["caused_ms"], records["cause"] = change.previous, change.caused_ms, change.cause
     for name, column in FACTS.items():
         records[name] = getattr(state, name)[rows].reshape(-1, column.width)
     packed, size = records.tobytes(), RECORD.itemsize
@@ -51,14 +61,8 @@ def pack(state: CustomerState, rows: Integers, written: Written, previous: Bits,
 
 
 def unpack(ids: Ids, values: Sequence[bytes]) -> PackedRows:
-    """Read records back. Raises UnknownFormat."""
-    packed = b"".join(values)
-    if len(packed) != len(values) * RECORD.itemsize:
-        raise UnknownFormat(f"a record has {RECORD.itemsize} bytes")
-    records = np.frombuffer(packed, RECORD)
-    if (records["format"] != FORMAT).any():
-        raise UnknownFormat(f"records have format {FORMAT}")
-    return PackedRows(ids, records)
+    """Read records back; all have this version's format (`is_readable`)."""
+    return PackedRows(ids, np.frombuffer(b"".join(values), RECORD))
 
 
 def restore(state: CustomerState, rows: Integers, records: NDArray[Any]) -> None:

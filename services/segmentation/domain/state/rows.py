@@ -120,6 +120,12 @@ class CustomerState:
         """All row numbers."""
         return np.arange(self.count, dtype=np.int64)
 
+    def take_over(self, other: CustomerState) -> None:
+        """Add another state's rows, whose ids are not here yet."""
+        into = self._add(other.ids[: other.count])
+        for name in FACTS:
+            getattr(self, name)[into] = getattr(other, name)[: other.count]
+
     def keep_only(self, rows: Integers) -> CustomerState:
         """A state with these rows and no others."""
         kept = CustomerState()

@@ -20,7 +20,7 @@ demo: install ## Start everything, replay a year of a real shop, print the repor
 	$(BIN)/dear demo
 
 test: test-unit ## Run every test that needs only Python
-	$(BIN)/python -m pytest tests --ignore tests/unit
+	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/peers
 
 test-unit: install ## Run the tests that start nothing, on every core
 	$(BIN)/python -m pytest tests/unit --numprocesses auto

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 
 from services.segmentation.ageing import Ageing
+from services.segmentation.answering import Answering
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
 from services.segmentation.handlers import on_customer_events, on_customers
 from services.segmentation.modelling import Modelling
+from services.segmentation.own_segments import Watching
 from services.segmentation.partitions import SegmentationPartitions, Sources
 from services.segmentation.read_model import ReadModel
 from services.segmentation.refit import PARTITION, read_published
@@ -54,21 +56,24 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     partitions = SegmentationPartitions(worker, sources, read_model.finish)
     copying = Copying(worker, partitions)
     modelling = Modelling(worker, sources.follow_models)
+    watching, answering = Watching(worker), Answering(worker)
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
         await read_published(sources.read_models, worker.models)
+        await watching.start()
         await partitions.start(topic_ids)
 
     async def stop() -> None:
         await modelling.finish()
+        await answering.finish()
         await read_model.finish()
         await copying.finish()
 
     return Service(
         "segmentation",
         listens={CUSTOMER_EVENTS: partial(on_customer_events, worker=worker), CUSTOMERS: partial(on_customers, worker=worker)},
-        api=create_router(),
+        api=create_router(clock),
         partitions=partitions,
         timers=(
             Timer(0.1, rescoring.tick),
@@ -76,6 +81,8 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             Timer(0.75, read_model.tick),
             Timer(1.0, copying.tick),
             Timer(1.0, modelling.tick),
+            Timer(1.0, watching.tick),
+            Timer(0.2, answering.tick),
             Timer(5.0, Ageing(worker).tick),
         ),
         start=start,

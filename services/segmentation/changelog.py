@@ -57,8 +57,8 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     """The highest that was given to a change of memberships."""
     published: int
     """Changes up to this number were published."""
-    model: str = ""
-    """What all rows were last judged by; where a worker judges by another, what moves is the model's doing."""
+    judged_by: str = ""
+    """Model and rules that all rows were last judged by; where a worker judges by others, what moves is their doing."""
     silent_rounds: int = 0
     """Rounds of re-scoring after a rebuild that are still to be nobody's news."""
     silent_customers_until: int = 0

@@ -13,7 +13,9 @@ from services.segmentation import metrics
 from services.segmentation.decoding import Decoded, decode
 from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.domain.events import DAY_MS, Kind
+from services.segmentation.domain.rules import CUSTOMER_TYPES
 from services.segmentation.domain.state import Changed, apply_events
+from services.segmentation.domain.state.consents import consent_bits
 from services.segmentation.owned import Cause, Owned
 from services.segmentation.positions import Numbered
 from services.segmentation.worker import Worker
@@ -26,9 +28,8 @@ from shared.streaming.records import Batch, Record
 
 _CUSTOMER = fast_decoder(
     Event[CustomerPublished],
-    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.first_seen_at"),
+    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.consents", "data.first_seen_at"),
 )
-_TYPES = ("consumer", "retailer", "wholesaler")
 
 
 async def on_customer_events(batch: Batch, worker: Worker) -> None:
@@ -55,7 +56,7 @@ def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
     owned.applying = False
     if len(changed.rows):
         worker.clock.observe(BEGINNING + timedelta(milliseconds=int(changed.at_ms.max())))
-        owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.ask())
+        owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
         owned.mark_unstored(changed.rows)
     return rejects
 
@@ -95,9 +96,9 @@ async def on_customers(batch: Batch, worker: Worker) -> None:
     owned.touch(changed.rows)
     if len(changed.rows):
         if owned.silent_customers_until:
-            owned.settle_silently(changed.rows, worker.ask())
+            owned.settle_silently(changed.rows, worker.judgement())
         else:
-            owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.ask())
+            owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
         owned.mark_untold(changed.rows)
     if batch.records[-1].offset + 1 >= owned.silent_customers_until:
         owned.silent_customers_until = 0
@@ -131,7 +132,8 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
     for row, event, is_newer in zip(rows.tolist(), newest.values(), newer.tolist(), strict=True):
         if is_newer:
             state.customer_version[row] = event.data.version
-            state.customer_type[row] = _TYPES.index(event.data.customer_type)
+            state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
+            state.consents[row] = consent_bits(event.data.consents)
             since = _milliseconds(event.data.first_seen_at) // DAY_MS
             state.known_since_day[row] = min(int(state.known_since_day[row]), max(since, 0))
     return Changed(rows[newer], at_ms[newer])

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from services.segmentation.domain.arrays import hex_from_ids
-from services.segmentation.domain.scoring import Question, ScoreBatch, as_contract, score
-from services.segmentation.domain.segments import names_of
+from services.segmentation.domain.scoring import ScoreBatch, as_contract, score
+from services.segmentation.domain.segments import Judgement, Segments
 from services.segmentation.owned import Change, Owned
 from shared.contracts.envelope import derived_id
 from shared.contracts.scores import ScoresComputed, SegmentEntered, SegmentLeft
@@ -31,7 +31,7 @@ def score_messages(owned: Owned, scores: ScoreBatch, model: str, as_of: datetime
     return messages
 
 
-def change_messages(owned: Owned, ask: Question) -> list[Message]:
+def change_messages(owned: Owned, judge: Judgement) -> list[Message]:
     """For segment-changes-v1: one message for each segment entered or left since the news were last told, oldest change first."""
     state = owned.state
     rows = np.fromiter(owned.news, dtype=np.int64, count=len(owned.news))
@@ -41,18 +41,20 @@ def change_messages(owned: Owned, ask: Question) -> list[Message]:
         hex_from_ids(state.ids[rows]),
         state.membership[rows].tolist(),
         state.change_number[rows].tolist(),
-        as_contract(score(state, rows, ask), ask.model.name),
+        as_contract(score(state, rows, judge.ask), judge.ask.model.name),
         strict=True,
     )
-    return [message for each in changes for message in _changes_of(*each)]
+    return [message for change, *told in changes for message in _changes_of(change, judge.segments, *told)]
 
 
-def _changes_of(change: Change, customer: str, now: int, number: int, scores: dict[str, Any]) -> Iterator[Message]:
-    caused_at = _moment(change.caused_ms)
+def _changes_of(  # noqa: PLR0917 - the columns of one row
+    change: Change, segments: Segments, customer: str, now: int, number: int, scores: dict[str, Any]
+) -> Iterator[Message]:
+    caused_at, bits = _moment(change.caused_ms), segments.bits
     encoded = msgspec.Raw(msgspec.json.encode(scores))
     for event_type, names in (
-        (SegmentEntered.event_type, names_of(now & ~change.previous)),
-        (SegmentLeft.event_type, names_of(change.previous & ~now)),
+        (SegmentEntered.event_type, segments.names_of(now & ~change.previous)),
+        (SegmentLeft.event_type, segments.names_of(change.previous & ~now)),
     ):
         for name in names:
             data = {
@@ -60,7 +62,7 @@ def _changes_of(change: Change, customer: str, now: int, number: int, scores: di
                 "segment": name,
                 "change_number": number,
                 "caused_at": caused_at,
-                "cause": change.cause.name.lower(),
+                "cause": change.cause_of(bits[name]),
                 "scores": encoded,
             }
             yield _message(customer, event_type, derived_id("segment", customer, name, number), caused_at, data)

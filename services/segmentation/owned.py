@@ -11,8 +11,9 @@ import numpy as np
 from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, row_messages
 from services.segmentation.domain.arrays import Bits, Integers
 from services.segmentation.domain.models.scoring_model import Market
-from services.segmentation.domain.scoring import Question, ScoreBatch, score, told_signature
-from services.segmentation.domain.segments import View, memberships
+from services.segmentation.domain.rules import View
+from services.segmentation.domain.scoring import ScoreBatch, score, told_signature
+from services.segmentation.domain.segments import Judgement, memberships
 from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, Written, pack
 from services.segmentation.domain.state.rows import WAITING
 from services.segmentation.positions import NOTHING, Positions
@@ -24,12 +25,10 @@ EVERY_ROW = 2**62
 
 
 class Cause(IntEnum):
-    """Why memberships changed; the names in lower case are those of `shared.contracts.scores.Cause`."""
+    """Why rows are settled; the names in lower case are among those of `shared.contracts.scores.Cause`."""
 
     EVENT = 0
     TIME = 1
-    MODEL = 2
-    RULE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,16 @@ class Change:
     previous: int
     caused_ms: int
     cause: Cause = Cause.EVENT
+    by_model: int = 0
+    """The bits that only a new model moved: nobody did anything, and no time passed that would have."""
+    by_rule: int = 0
+    """The bits that only a new rule moved."""
+
+    def cause_of(self, bit: int) -> str:
+        """Why this segment was entered or left."""
+        if self.by_model >> bit & 1:
+            return "model"
+        return "rule" if self.by_rule >> bit & 1 else self.cause.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +56,10 @@ class Trigger:
 
     at_ms: Integers
     cause: Cause
-    judged_before: Question | None = None
-    """What was asked before the model in use was taken up, as long as rows wait for their turn with it."""
+    judged_before: Judgement | None = None
+    """What was judged by before, as long as rows wait for their turn with a new model or new rules."""
+    changed_bits: int = 0
+    """The segments whose rules are new."""
 
 
 @dataclass(slots=True)
@@ -73,10 +84,10 @@ class Owned:
     """Rounds of re-scoring whose changes are nobody's news: after a rebuild the market is not what it was."""
     silent_customers_until: int = 0
     """Where customers-v1 ended when the rows were rebuilt: who is in it up to there is nobody's news. 0 once that was read."""
-    model: str = ""
-    """What all rows were last judged by."""
+    judged_by: str = ""
+    """Model and rules that all rows were last judged by."""
     turned: int = EVERY_ROW
-    """Rows below it have been judged by the model in use; all, unless a new one is being taken up."""
+    """Rows below it have been judged by what is in use; all, unless something new is being taken up."""
     unwritten: bool = False
     """The partition's own record is behind."""
     seen: tuple[int, int, datetime] = NEVER_SEEN
@@ -89,44 +100,42 @@ class Owned:
             self._dirty.append(rows)
         self.unwritten = True
 
-    def settle(self, rows: Integers, trigger: Trigger, ask: Question) -> ScoreBatch:
+    def settle(self, rows: Integers, trigger: Trigger, judge: Judgement) -> ScoreBatch:
         """Score rows and settle their memberships. Changes get their numbers."""
         state = self.state
-        scores = score(state, rows, ask)
+        scores = score(state, rows, judge.ask)
         was = state.membership[rows]
-        now = memberships(View(state, scores, ask), was)
+        now = memberships(View(state, scores, judge.ask), was, judge.segments)
         moved = np.flatnonzero(now != was)
         if len(moved):
-            self._note_changes(
-                rows[moved], was[moved].tolist(), trigger.at_ms[moved].tolist(), self._causes(rows[moved], was[moved], trigger)
-            )
+            self._note_changes(rows[moved], was[moved], now[moved], trigger, trigger.at_ms[moved])
             state.membership[rows] = now
             self.touch(rows[moved])
             self.mark_untold(rows[moved])
         self.mark_untold(rows[told_signature(scores) != state.told[rows]])
         return scores
 
-    def settle_silently(self, rows: Integers, ask: Question) -> ScoreBatch:
+    def settle_silently(self, rows: Integers, judge: Judgement) -> ScoreBatch:
         """Set the memberships of rebuilt rows: history is nobody's news."""
-        scores = score(self.state, rows, ask)
+        scores = score(self.state, rows, judge.ask)
         was = self.state.membership[rows]
-        now = memberships(View(self.state, scores, ask), was)
+        now = memberships(View(self.state, scores, judge.ask), was, judge.segments)
         self.state.membership[rows] = now
         self.touch(rows[now != was])
         self.mark_untold(rows)
         return scores
 
-    def take_up(self, model: str) -> None:
-        """From now on rows are judged by this model; those that were judged by another have their turns before them."""
-        if self.model and self.model != model:
+    def take_up(self, judged_by: str) -> None:
+        """From now on rows are judged by this; where they were judged by something else, their turns lie before them."""
+        if self.judged_by and self.judged_by != judged_by:
             self.turned = 0
         else:
-            self.model, self.turned = model, EVERY_ROW
+            self.judged_by, self.turned = judged_by, EVERY_ROW
 
-    def had_turns(self, model: str) -> None:
-        """Every row was judged by this model."""
+    def had_turns(self, judged_by: str) -> None:
+        """Every row was judged by this."""
         if self.turned != EVERY_ROW:
-            self.model, self.turned, self.unwritten = model, EVERY_ROW, True
+            self.judged_by, self.turned, self.unwritten = judged_by, EVERY_ROW, True
 
     def mark_untold(self, rows: Integers) -> None:
         """Scores of these rows have to be published and stored."""
@@ -154,11 +163,12 @@ class Owned:
 
     def row_messages(self, rows: Integers) -> list[Message]:
         """The records of rows as they are now."""
-        newest = LastChange(self.state.membership[rows].copy(), *np.zeros((2, len(rows)), dtype=np.int64))
+        newest = LastChange(self.state.membership[rows].copy(), *np.zeros((2, len(rows)), np.int64), *np.zeros((2, len(rows)), np.uint64))
         if self.news:
             for place, row in enumerate(rows.tolist()):
                 if (change := self.news.get(row)) is not None:
                     newest.previous[place], newest.caused_ms[place], newest.cause[place] = change.previous, change.caused_ms, change.cause
+                    newest.by_model[place], newest.by_rule[place] = change.by_model, change.by_rule
         written = Written(self.generation, self._held_up_to(rows))
         return row_messages(self.state.ids[rows], pack(self.state, rows, written, newest))
 
@@ -190,7 +200,7 @@ class Owned:
             change_number=self.change_number,
             published=self.published,
             silent_rounds=self.silent_rounds,
-            model=self.model,
+            judged_by=self.judged_by,
             silent_customers_until=self.silent_customers_until,
             market=market_meta(market) if market.buyers else MarketMeta(),
         )
@@ -209,17 +219,28 @@ class Owned:
         """Does a row recovered from beyond our position hold this event already?"""
         return offset <= self.ahead.get(row, NOTHING)
 
-    def _causes(self, rows: Integers, was: Bits, trigger: Trigger) -> list[Cause]:
-        """A row that has not had its turn with a new model was moved by the model, unless the old one would have moved it as well."""
-        by_model = rows >= self.turned
-        before = trigger.judged_before
-        if before is not None and by_model.any():
-            by_model &= memberships(View(self.state, score(self.state, rows, before), before), was) == was
-        return [Cause.MODEL if by else trigger.cause for by in by_model.tolist()]
+    def _moved_by_what_is_new(self, rows: Integers, was: Bits, now: Bits, trigger: Trigger) -> tuple[Bits, Bits]:
+        """The bits that the new model moved, and those that a new rule did, in rows that had not had their turn.
 
-    def _note_changes(self, rows: Integers, previous: list[int], caused_ms: list[int], causes: list[Cause]) -> None:
+        That is what differs now, and would not have differed by what customers were judged by before.
+        """
+        by_new = np.where(rows >= self.turned, now ^ was, np.uint64(0))
+        before = trigger.judged_before
+        if before is not None and by_new.any():
+            view = View(self.state, score(self.state, rows, before.ask), before.ask)
+            by_new &= ~(memberships(view, was, before.segments) ^ was)
+        ruled = np.uint64(trigger.changed_bits)
+        return by_new & ~ruled, by_new & ruled
+
+    def _note_changes(self, rows: Integers, was: Bits, now: Bits, trigger: Trigger, at_ms: Integers) -> None:
         numbers = np.arange(self.change_number + 1, self.change_number + 1 + len(rows), dtype=np.uint64)
         self.change_number += len(rows)
         self.state.change_number[rows] = numbers
-        for row, was, at_ms, cause in zip(rows.tolist(), previous, caused_ms, causes, strict=True):
-            self.news[row] = Change(was, at_ms, cause)
+        if self.turned == EVERY_ROW:
+            for row, before, at in zip(rows.tolist(), was.tolist(), at_ms.tolist(), strict=True):
+                self.news[row] = Change(before, at, trigger.cause)
+            return
+        moved = self._moved_by_what_is_new(rows, was, now, trigger)
+        columns = (rows, was, at_ms, *moved)
+        for row, before, at, by_model, by_rule in zip(*(column.tolist() for column in columns), strict=True):
+            self.news[row] = Change(before, at, trigger.cause, by_model, by_rule)

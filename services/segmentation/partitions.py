@@ -182,9 +182,9 @@ class SegmentationPartitions:
             silent_customers_until=meta.silent_customers_until,
             news=recovered.news,
             ahead=recovered.ahead,
-            model=meta.model,
+            judged_by=meta.judged_by,
         )
-        owned.take_up(self._worker.model.name)
+        owned.take_up(self._worker.judged_by)
         owned.mark_untold(recovered.fresh)
         return owned
 
@@ -249,7 +249,7 @@ class SegmentationPartitions:
         """Memberships as of now, and every row into the changelog."""
         if not self._worker.market.buyers:
             self._worker.judge_by(self._worker.look_at_market(owned))
-        owned.model, owned.turned = self._worker.model.name, EVERY_ROW
+        owned.judged_by, owned.turned = self._worker.judged_by, EVERY_ROW
         rows = owned.state.every_row()
         if len(rows) or owned.silent_customers_until:
             # Numbers above any that were given before, also by a worker whose log is lost: the same id must never mean another change.
@@ -259,7 +259,7 @@ class SegmentationPartitions:
         owned.published = owned.change_number
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            owned.settle_silently(chunk, self._worker.ask())
+            owned.settle_silently(chunk, self._worker.judgement())
             await self._worker.publisher.publish(SEGMENTATION_STATE, owned.row_messages(chunk))
 
     def _forget(self, owned: Owned) -> Owned:

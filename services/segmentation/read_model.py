@@ -13,9 +13,8 @@ import numpy as np
 from services.segmentation import metrics
 from services.segmentation.domain.arrays import Integers, hex_from_ids
 from services.segmentation.domain.scoring import as_contract, score
-from services.segmentation.domain.segments import names_of
 from services.segmentation.domain.state.rows import BEING_STORED, STORED, WAITING
-from services.segmentation.domain.summary import segments_of, totals_of
+from services.segmentation.domain.summary import totals_of
 from services.segmentation.owned import NEVER_SEEN, Owned
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.store import scores as store
@@ -131,7 +130,7 @@ class ReadModel:
                 "_id": customer,
                 "partition": owned.number,
                 "as_of": now,
-                "segments": list(names_of(membership)),
+                "segments": list(worker.segments.names_of(membership)),
                 **values,
                 "purchases": purchases,
                 "bought_minor": bought,
@@ -157,7 +156,7 @@ class ReadModel:
             "generation": owned.generation,
             "as_of": now,
             "totals": totals_of(owned.state),
-            "segments": segments_of(owned.state),
+            "segments": self._worker.segments.count_members(owned.state.membership[: owned.state.count]),
             "applied": {
                 "topic_id": positions.events_topic_id,
                 "offset": positions.applied,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.segmentation.changelog import META_PREFIX, PartitionMeta, read_meta
-from services.segmentation.domain.arrays import Bytes, Integers, Mask, ids_from_hex
-from services.segmentation.domain.state import FORMAT, CustomerState, is_readable, restore, unpack
+from services.segmentation.domain.arrays import Bits, Bytes, Integers, Mask, ids_from_hex
+from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, is_readable, restore, unpack
 from services.segmentation.owned import Cause, Change
 from services.segmentation.positions import NOTHING
 from services.segmentation.snapshots import Snapshot
@@ -82,9 +82,9 @@ class Recovery:
         numbers = self.state.change_number[:count]
         unpublished = np.flatnonzero((numbers > meta.published) & (self._previous[:count] != self.state.membership[:count]))
         news = {
-            row: Change(previous, caused_ms, Cause(cause))
-            for row, previous, caused_ms, cause in zip(
-                *(column[unpublished].tolist() for column in (np.arange(count), self._previous, self._caused_ms, self._cause)), strict=True
+            row: Change(previous, caused_ms, Cause(cause), *by_new)
+            for row, previous, caused_ms, cause, *by_new in zip(
+                unpublished.tolist(), *(getattr(self, f"_{name}")[unpublished].tolist() for name in _CHANGE), strict=True
             )
         }
         return Recovered(
@@ -118,7 +118,8 @@ class Recovery:
         taken, winners = at[wins], records[best[wins]]
         restore(self.state, taken, winners)
         self._generation[taken], self._applied[taken] = winners["generation"], winners["applied"]
-        self._previous[taken], self._caused_ms[taken], self._cause[taken] = winners["previous"], winners["caused_ms"], winners["cause"]
+        for name in _CHANGE:
+            getattr(self, f"_{name}")[taken] = winners[name]
 
     def _make_room(self) -> None:
         if self.state.count <= self._room and self._room:
@@ -144,16 +145,21 @@ class Recovery:
     _previous: NDArray[np.uint64]
     _caused_ms: Integers
     _cause: Bytes
+    _by_model: Bits
+    _by_rule: Bits
     _lost: Mask
     _fresh: Mask
 
 
+_CHANGE = tuple(column.name for column in fields(LastChange))
 _COLUMNS = (
     ("_generation", np.int64, NOTHING),
     ("_applied", np.int64, NOTHING),
     ("_previous", np.uint64, 0),
     ("_caused_ms", np.int64, 0),
     ("_cause", np.uint8, 0),
+    ("_by_model", np.uint64, 0),
+    ("_by_rule", np.uint64, 0),
     ("_lost", np.bool_, False),
     ("_fresh", np.bool_, False),
 )

@@ -21,8 +21,8 @@ SLICE_ROWS = 8192
 ENOUGH_SECONDS = 0.015
 """No further slice is begun in a tick that has taken this long."""
 
-MODEL_CHANGES_PER_SECOND = 2000
-"""How fast others hear of memberships that a new model moved."""
+NEW_CHANGES_PER_SECOND = 2000
+"""How fast others hear of memberships that a new model or a new rule moved."""
 
 Owners = frozenset[tuple[int, int]]
 """Which partitions, as taken over when."""
@@ -88,10 +88,10 @@ class Rescoring:
         if time.monotonic() - self._finished < self._calm_seconds / 4:
             return False
         rebuilt = any(owned.silent_rounds and not owned.silent_customers_until for owned in self._worker.owned.values())
-        due = rebuilt or self._worker.has_better_model()
+        due = rebuilt or self._worker.has_something_new()
         if owners == self._done and not due and now_ms - self._begun_ms < self._pause_ms():
             return False
-        self._worker.take_up_best_model()
+        self._worker.take_up_what_is_new()
         self._begun_ms, self._done, self._worked, self._samples, self._tallies = now_ms, owners, 0.0, [], {}
         self._slices = self._walk()
         return True
@@ -110,7 +110,7 @@ class Rescoring:
                 yield Slice(owned, np.arange(start, min(start + SLICE_ROWS, owned.state.count), dtype=np.int64))
                 start += SLICE_ROWS
             if owned is not None:
-                owned.had_turns(self._worker.model.name)
+                owned.had_turns(self._worker.judged_by)
 
     async def _take(self, due: Slice) -> None:
         worker, owned = self._worker, due.owned
@@ -119,14 +119,14 @@ class Rescoring:
         await worker.write(owned)
         number = owned.change_number
         if owned.silent_rounds:
-            scores = owned.settle_silently(due.rows, worker.ask())
+            scores = owned.settle_silently(due.rows, worker.judgement())
         else:
             now_ms = np.full(len(due.rows), worker.now_ms(), dtype=np.int64)
-            scores = owned.settle(due.rows, worker.trigger(now_ms, Cause.TIME), worker.ask())
+            scores = owned.settle(due.rows, worker.trigger(now_ms, Cause.TIME), worker.judgement())
         self._samples.append(Sample.of(scores))
         self._tallies.setdefault(owned.number, Tally()).add(scores)
         if owned.turned != EVERY_ROW:
-            self._resume_at = time.monotonic() + (owned.change_number - number) / MODEL_CHANGES_PER_SECOND
+            self._resume_at = time.monotonic() + (owned.change_number - number) / NEW_CHANGES_PER_SECOND
             owned.turned = int(due.rows[-1]) + 1
             owned.mark_unstored(due.rows)
         await worker.write(owned)

@@ -13,7 +13,7 @@ from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Sample, market_of
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.scoring import Question, score
-from services.segmentation.domain.segments import names_of
+from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Judgement, Segments
 from services.segmentation.models_in_use import Models
 from services.segmentation.news import change_messages
 from services.segmentation.owned import Cause, Owned, Trigger
@@ -23,6 +23,8 @@ from shared.contracts.topics import SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.service import Publisher
 from shared.streaming.errors import Stuck
 from shared.streaming.records import Message
+
+OWN_BITS = (1 << 64) - (1 << FIRST_OWN_BIT)
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +39,13 @@ class Worker:
     models: Models
     market: Market = field(default_factory=Market)
     owned: dict[int, Owned] = field(default_factory=dict)
+    segments: Segments = SHIPPED
+    """In use."""
+    new_segments: Segments | None = None
+    """As they were changed; in use from the next round of re-scoring on."""
     model: ScoringModel = field(init=False)
     """In use."""
-    _before: ScoringModel | None = None
+    _before: tuple[ScoringModel, Segments] | None = None
     """In use until now, as long as rows wait for their turn."""
 
     def __post_init__(self) -> None:
@@ -49,27 +55,42 @@ class Worker:
         """What is asked of scores now."""
         return self._ask(self.model)
 
+    def judgement(self) -> Judgement:
+        """What customers are judged by now."""
+        return Judgement(self.ask(), self.segments)
+
+    @property
+    def judged_by(self) -> str:
+        """The name of that."""
+        return f"{self.model.name}/{self.segments.version}"
+
     def trigger(self, at_ms: Integers, cause: Cause) -> Trigger:
         """Why rows are settled now."""
-        return Trigger(at_ms, cause, self._ask(self._before) if self._before is not None else None)
+        if self._before is None:
+            # After a start in the middle of a take-up nobody knows any more which rules were new.
+            return Trigger(at_ms, cause, changed_bits=OWN_BITS)
+        model, segments = self._before
+        return Trigger(at_ms, cause, Judgement(self._ask(model), segments), self.segments.changed_since(segments))
 
     def judge_by(self, market: Market) -> None:
         """At a start: from here on everyone is judged by this market, and by the model that fits it."""
         self.market = market
         self.model = self.models.best_for(market)
 
-    def has_better_model(self) -> bool:
-        """Is there another model to use than the one in use?"""
-        return self.models.best_for(self.market) != self.model
+    def has_something_new(self) -> bool:
+        """Is there another model, or are there other rules, than those in use?"""
+        return self.models.best_for(self.market) != self.model or self.new_segments is not None
 
-    def take_up_best_model(self) -> None:
-        """Between two rounds of re-scoring: begin to judge by the best model there is by now."""
-        best = self.models.best_for(self.market)
-        if self.has_better_model():
-            log.info("scores come from %s now, until now from %s", best.name, self.model.name)
-            self._before, self.model = self.model, best
-            for owned in self.owned.values():
-                owned.take_up(best.name)
+    def take_up_what_is_new(self) -> None:
+        """Between two rounds of re-scoring: begin to judge by the best model and the newest rules there are by now."""
+        if not self.has_something_new():
+            return
+        before = (self.model, self.segments)
+        self.model, self.segments = self.models.best_for(self.market), self.new_segments or self.segments
+        self._before, self.new_segments = before, None
+        log.info("customers are judged by %s now", self.judged_by)
+        for owned in self.owned.values():
+            owned.take_up(self.judged_by)
 
     def all_had_turns(self) -> None:
         """A round of re-scoring is over."""
@@ -105,7 +126,7 @@ class Worker:
             owned.written()
         if owned.news:
             await self.publisher.publish(SEGMENT_CHANGES, self._news(owned))
-            _count(owned)
+            _count(owned, self.segments)
             owned.told()
 
     def look_at_market(self, *besides: Owned) -> Market:
@@ -114,16 +135,16 @@ class Worker:
         return market_of(Sample.of(score(owned.state, owned.state.every_row(), ask)) for owned in (*self.owned.values(), *besides))
 
     def _news(self, owned: Owned) -> list[Message]:
-        return change_messages(owned, self.ask())
+        return change_messages(owned, self.judgement())
 
 
-def _count(owned: Owned) -> None:
+def _count(owned: Owned, segments: Segments) -> None:
     entries: Counter[str] = Counter()
     exits: Counter[str] = Counter()
     now = owned.state.membership[list(owned.news)].tolist()
     for change, is_in in zip(owned.news.values(), now, strict=True):
-        entries.update(names_of(is_in & ~change.previous))
-        exits.update(names_of(change.previous & ~is_in))
+        entries.update(segments.names_of(is_in & ~change.previous))
+        exits.update(segments.names_of(change.previous & ~is_in))
     for metric, counted in ((metrics.ENTRIES, entries), (metrics.EXITS, exits)):
         for name, count in counted.items():
             metric.labels(name).inc(count)

@@ -212,12 +212,12 @@ def _is_read(answer: Any, least: int) -> bool:
 
 
 async def _ask_everything(shop: Shop) -> None:
-    segments = await shop.wait_for("/v1/segments", lambda answer: answer["segments"]["lost"] > 0)
+    segments = await shop.wait_for("/v1/segments", lambda answer: answer["segments"]["watch"] > 0)
     assert segments["segments"]["prospects"] == 2
-    members = await _pages(shop, "/v1/segments/lost/members?limit=3", "members")
-    assert len(members) == segments["segments"]["lost"]
+    members = await _pages(shop, "/v1/segments/watch/members?limit=3", "members")
+    assert len(members) == segments["segments"]["watch"]
     assert [each["customer_id"] for each in members] == sorted(each["customer_id"] for each in members)
-    assert all(each["risk_band"] == "lost" and len(each["reasons"]) == 2 for each in members)
+    assert all(each["risk_band"] == "watch" and len(each["reasons"]) == 2 for each in members)
 
     best = await _pages(shop, "/v1/scores?order=value_at_risk&limit=7", "customers")
     assert len(best) == PEOPLE + 2
@@ -300,3 +300,42 @@ def test_an_older_owner_does_not_overwrite_a_summary(database: str, fresh: None)
     for generation, rows in ((5, 50), (4, 40), (5, 51)):
         store.write_summary({"_id": 1, "generation": generation, "as_of": START, "totals": {"customers": rows}, "segments": {}})
     assert [each["totals"]["customers"] for each in store.read_summaries()] == [51]
+
+
+def test_people_write_segments_of_their_own_and_ask_why(broker: str, database: str, tmp_path: Path, fresh: None) -> None:
+    async def story() -> None:
+        told = [message for _, message in a_year()]
+        frequent = {"all": [{"field": "purchase_days", "at_least": 100}, {"not": {"field": "customer_type", "in": ["retailer"]}}]}
+        wanted = {customer(number) for number in range(PEOPLE) if len(range(0, 150 if number % 4 == 0 else 365, number + 1)) >= 100}
+        async with a_shop(broker, database, tmp_path) as shop:
+            await shop.publisher.publish(CUSTOMERS, introductions())
+            await shop.publisher.publish(CUSTOMER_EVENTS, told)
+            await shop.wait_for("/v1/totals", holds_all)
+            answer = await shop.http.post("/v1/segments/what-if", json={"enters": frequent})
+            assert answer.json()["customers"] == len(wanted) == 3
+            assert set(answer.json()["sample"]) == wanted
+            assert (await shop.http.put("/v1/segments/frequent", json={"about": "often", "enters": frequent})).status_code == 201
+            await shop.wait_for("/v1/segments", lambda found: found["segments"].get("frequent") == len(wanted))
+            members = await shop.get("/v1/segments/frequent/members")
+            assert {each["customer_id"] for each in members["members"]} == wanted
+            why = await shop.get(f"/v1/segments/frequent/explain/{customer(0)}")
+            assert (why["inside"], why["enters"]["all"][0]["is"], why["enters"]["all"][1]["not"]["is"]) == (True, 150, "consumer")
+            assert not (await shop.get(f"/v1/segments/frequent/explain/{customer(30)}"))["inside"]
+            refused = await shop.http.put("/v1/segments/frequent", json={"enters": {"field": "purchaces", "above": 3}})
+            assert (refused.status_code, refused.json()["errors"][0]["at"]) == (422, "enters")
+            assert (await shop.http.put("/v1/segments/leaving", json={"enters": frequent})).status_code == 409
+            assert (await shop.http.get(f"/v1/segments/frequent/explain/{derived_id('nobody')}")).status_code == 404
+        async with a_shop(broker, database, tmp_path) as shop:
+            assert (await shop.get("/v1/segments"))["segments"]["frequent"] == len(wanted)
+            assert (await shop.http.delete("/v1/segments/frequent")).status_code == 204
+            await shop.wait_for("/v1/scores?limit=40", lambda found: all("frequent" not in each["segments"] for each in found["customers"]))
+            assert (await shop.http.get("/v1/segments/frequent/members")).status_code == 404
+        changes = [
+            record for number in range(8) async for records in read_partition(broker, SEGMENT_CHANGES, number, 0) for record in records
+        ]
+        own = [Event[Any].model_validate_json(each.value or b"") for each in changes if b'"frequent"' in (each.value or b"")]
+        assert sorted(each.type for each in own) == ["dear.SegmentEntered"] * 3 + ["dear.SegmentLeft"] * 3
+        assert {each.data["cause"] for each in own} == {"rule"}
+        assert len({each.id for each in own}) == 6
+
+    play(story)

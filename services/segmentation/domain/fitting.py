@@ -13,6 +13,7 @@ from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
 from services.segmentation.domain.models.calibration import learn_calibration
 from services.segmentation.domain.models.gamma_gamma import GammaGamma, fit_gamma_gamma
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
+from services.segmentation.domain.models.measures import auc_error
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, score
 from services.segmentation.domain.state.days import count_days
@@ -148,7 +149,10 @@ def candidate(name: str, state: CustomerState, today: int, horizon_days: int, cu
     if signs_help:
         newest = learned(plain, judged.state, judged.day, judged.outcome, horizon_days)
         final = replace(final, calibration=newest.calibration)
-    no_worse = best.brier <= of_current.brier + SLACK and best.auc >= of_current.auc - SLACK
+    # With few who left, ranks differ by chance: that much is no reason to refuse.
+    no_worse = best.brier <= of_current.brier + SLACK and best.auc >= of_current.auc - SLACK - auc_error(
+        of_current.auc, ~judged.outcome.bought
+    )
     why = f"Brier {best.brier:.4f}, in use {of_current.brier:.4f}; AUC {best.auc:.4f}, in use {of_current.auc:.4f}"
     return Candidate(final, int((state.purchase_count[: state.count] > 0).sum()), best, of_current, no_worse, why)
 

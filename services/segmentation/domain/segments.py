@@ -1,122 +1,153 @@
-"""The shipped segments: named rules over scores and rows, evaluated as masks; a row's memberships are 64 bits."""
+"""Segments: named rules that customers enter and leave; a row's memberships are 64 bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, StringConstraints, model_validator
 
-from services.segmentation.domain.arrays import Bits, Mask
-from services.segmentation.domain.models.rfm import CELLS
-from services.segmentation.domain.models.value_curve import CLASS_A
-from services.segmentation.domain.scoring import BAND_FROM, BANDS, Question, ScoreBatch
-from services.segmentation.domain.state.rows import CustomerState
+from services.segmentation.domain.arrays import Bits
+from services.segmentation.domain.rules import DEEPEST, MOST_CONDITIONS, Part, Rule, View, conditions_of
+from services.segmentation.domain.scoring import BAND_FROM, BANDS, Question
 
-NEW_DAYS = 30
-_FALLEN, _FALLING_STILL = 0.5, 0.35
+MOST_SEGMENTS = 64
+SegmentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
 _SLACK = 0.05
 """How far below its threshold the risk must fall before a customer leaves a risk segment: no flapping."""
-_STAYS_WORTH = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What rules look at: scored rows, by column."""
-
-    state: CustomerState
-    scores: ScoreBatch
-    ask: Question
-
-    def cell_in(self, *names: str) -> Mask:
-        """Whose RFM cell is one of these?"""
-        return np.isin(self.scores.cell, [CELLS.index(name) for name in names])
-
-
-Rule = Callable[[View], Mask]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Part):
     """Who enters, and who of those inside stays; without a second rule the first decides both."""
 
-    name: str
+    name: SegmentName
+    about: Annotated[str, Field(max_length=500)] = ""
     enters: Rule
     stays: Rule | None = None
 
+    retired: bool = False
+    """Nobody is in it any more, and its bit waits to be given to another."""
 
-def _band(name: str) -> Segment:
-    low, high = BAND_FROM[name], BAND_FROM.get(BANDS[BANDS.index(name) + 1] if name != "lost" else "", 2.0)
-    slack = _SLACK
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Segment:
+        for rule in (self.enters, self.stays):
+            depths = list(conditions_of(rule)) if rule is not None else []
+            if len(depths) > MOST_CONDITIONS or max(depths, default=0) > DEEPEST:
+                raise ValueError(f"a rule has at most {MOST_CONDITIONS} conditions, at most {DEEPEST} deep")
+        return self
 
-    def stays(view: View) -> Mask:
-        risk = view.scores.risk
-        return (risk >= low - slack) & (risk < high) & view.scores.bought
+    def holds(self, view: View, inside: Any) -> Any:
+        """Who is a member now, given who was inside."""
+        if self.retired:
+            return np.zeros(len(inside), dtype=bool)
+        member = self.enters.holds(view)
+        return member if self.stays is None else member | (inside & self.stays.holds(view))
 
-    return Segment(name, lambda view: view.scores.band == BANDS.index(name), stays)
+
+@dataclass(frozen=True)
+class Segments:
+    """All segments by their bit in a membership."""
+
+    by_bit: Mapping[int, Segment]
+    version: int = 0
+    """Grows with every change."""
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """The bit of each, also of those that are retired."""
+        return {segment.name: bit for bit, segment in self.by_bit.items()}
+
+    def names(self) -> dict[str, int]:
+        """The bit of each that somebody can be in."""
+        return {segment.name: bit for bit, segment in self.by_bit.items() if not segment.retired}
+
+    def names_of(self, membership: int) -> tuple[str, ...]:
+        """The names of the segments whose bits are set."""
+        return _names_of(self, membership)
+
+    def count_members(self, membership: Bits) -> dict[str, int]:
+        """How many of the rows are in each segment."""
+        return {segment.name: int(((membership >> np.uint64(bit)) & np.uint64(1)).sum()) for bit, segment in self.by_bit.items()}
+
+    def changed_since(self, other: Segments) -> int:
+        """The bits of the segments that are new, gone or ruled otherwise."""
+        return sum(1 << bit for bit in {*self.by_bit, *other.by_bit} if self.by_bit.get(bit) != other.by_bit.get(bit))
+
+    def __hash__(self) -> int:
+        return hash(self.version)
 
 
-def _falling(view: View, least: float) -> Mask:
+@lru_cache(maxsize=1 << 14)
+def _names_of(segments: Segments, membership: int) -> tuple[str, ...]:
+    return tuple(segment.name for bit, segment in sorted(segments.by_bit.items()) if membership >> bit & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What customers are judged by."""
+
+    ask: Question
+    segments: Segments
+
+
+def memberships(view: View, was: Bits, segments: Segments) -> Bits:
+    """The membership bits of each row now, given what they were."""
+    now = np.zeros(len(was), dtype=np.uint64)
+    for bit, segment in segments.by_bit.items():
+        place = np.uint64(bit)
+        inside = (was >> place) & np.uint64(1) == 1
+        now |= segment.holds(view, inside).astype(np.uint64) << place
+    return now
+
+
+def _number(field: str, **bounds: float) -> dict[str, Any]:
+    return {"field": field, **bounds}
+
+
+def _falling(least: float) -> dict[str, Any]:
     """A fall counts for who came on at least four days: one large purchase and a small one are no trend."""
-    return (view.scores.spend_drop >= least) & (view.scores.day_count >= 4)
+    return {"all": [_number("spend_drop", at_least=least), _number("purchase_days", at_least=4)]}
 
 
-def _is_new(view: View) -> Mask:
-    recent: Mask = view.state.first_day[view.scores.rows] > view.ask.today - NEW_DAYS
-    new: Mask = view.scores.bought & recent
-    return new
+def _band(name: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
+    low = BAND_FROM[name]
+    last = BANDS[-1] == name
+    stays = _number("risk", at_least=round(low - _SLACK, 2), **({} if last else {"below": BAND_FROM[BANDS[BANDS.index(name) + 1]]}))
+    return name, f"risk from {low:.2f}; stays in until it is {_SLACK} below", {"field": "risk_band", "in": [name]}, stays
 
 
-def _bought_once(view: View) -> Mask:
-    once: Mask = view.scores.day_count == 1
-    return once & ~_is_new(view)
-
-
-def _stays_high_value(view: View) -> Mask:
-    stays: Mask = (view.scores.year_spend_minor >= view.ask.market.curve.class_a_minor * _STAYS_WORTH) & (view.scores.year_spend_minor > 0)
-    return stays
-
-
-SEGMENTS: tuple[Segment, ...] = (
-    Segment("prospects", lambda view: ~view.scores.bought),
-    Segment("new", _is_new),
-    Segment("bought_once", _bought_once),
-    Segment("loyal", lambda view: view.cell_in("champions", "loyal")),
-    Segment("high_value", lambda view: view.scores.value_class == CLASS_A, _stays_high_value),
-    Segment("falling_spend", lambda view: _falling(view, _FALLEN), lambda view: _falling(view, _FALLING_STILL)),
+_SHIPPED: Iterable[tuple[Any, ...]] = (
+    ("prospects", "never bought", _number("purchases", at_most=0)),
+    ("new", "first purchase within 30 days", _number("customer_days", below=30)),
+    (
+        "bought_once",
+        "one purchase day, and no longer new",
+        {"all": [_number("purchase_days", at_most=1), _number("customer_days", at_least=30)]},
+    ),
+    ("loyal", "bought lately, often and for much", {"field": "rfm_cell", "in": ["champions", "loyal"]}),
+    (
+        "high_value",
+        "class A; stays in down to 90 % of its threshold",
+        {"field": "value_class", "in": ["A"]},
+        {"all": [_number("class_a_share", at_least=0.9), _number("year_spend_minor", above=0)]},
+    ),
+    ("falling_spend", "a week's spend down by half or more; stays in until it is down by less than 35 %", _falling(0.5), _falling(0.35)),
     _band("watch"),
     _band("at_risk"),
     _band("leaving"),
     _band("lost"),
-    Segment("coupon_lovers", lambda view: view.state.redemption_count[view.scores.rows] >= 3),
-    Segment("complainers", lambda view: view.state.complaint_count[view.scores.rows] > 0),
-    Segment("traders", lambda view: view.state.customer_type[view.scores.rows] > 0),
+    ("coupon_lovers", "three redemptions or more", _number("coupon_redemptions", at_least=3)),
+    ("complainers", "complained", _number("complaints", at_least=1)),
+    ("traders", "retailers and wholesalers", {"field": "customer_type", "in": ["retailer", "wholesaler"]}),
 )
 """Bit n of a membership is segment n: append, never reorder."""
 
-NAMES = tuple(segment.name for segment in SEGMENTS)
-
-
-def memberships(view: View, was: Bits) -> Bits:
-    """The membership bits of each row now, given what they were."""
-    now = np.zeros(len(was), dtype=np.uint64)
-    for bit, segment in enumerate(SEGMENTS):
-        place = np.uint64(bit)
-        member = segment.enters(view)
-        if segment.stays is not None:
-            inside = (was >> place) & np.uint64(1) == 1
-            member = member | (inside & segment.stays(view))
-        now |= member.astype(np.uint64) << place
-    return now
-
-
-@lru_cache(maxsize=1 << 14)
-def names_of(membership: int) -> tuple[str, ...]:
-    """The names of the segments whose bits are set."""
-    return tuple(name for bit, name in enumerate(NAMES) if membership >> bit & 1)
-
-
-def count_members(membership: Bits) -> dict[str, int]:
-    """How many of the rows are in each segment."""
-    return {name: int(((membership >> np.uint64(bit)) & np.uint64(1)).sum()) for bit, name in enumerate(NAMES)}
+SHIPPED = Segments({
+    bit: Segment.model_validate({"name": name, "about": about, "enters": enters, "stays": stays[0] if stays else None})
+    for bit, (name, about, enters, *stays) in enumerate(_SHIPPED)
+})  # fmt: skip
+FIRST_OWN_BIT = len(SHIPPED.by_bit)

@@ -11,7 +11,6 @@ from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.models.rfm import CELLS
 from services.segmentation.domain.models.value_curve import CLASSES
 from services.segmentation.domain.scoring import BANDS, ScoreBatch
-from services.segmentation.domain.segments import count_members
 from services.segmentation.domain.state import CustomerState
 
 _COLUMNS = MappingProxyType({
@@ -31,11 +30,6 @@ def totals_of(state: CustomerState) -> dict[str, int]:
     """Exact sums over all rows."""
     sums = {name: int(getattr(state, column)[: state.count].sum(dtype=np.int64)) for name, column in _COLUMNS.items()}
     return {"customers": state.count, **sums}
-
-
-def segments_of(state: CustomerState) -> dict[str, int]:
-    """How many rows are in each segment."""
-    return count_members(state.membership[: state.count])
 
 
 class Tally:

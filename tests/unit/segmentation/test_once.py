@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.segmentation.changelog import meta_key, read_meta
-from services.segmentation.domain.segments import NAMES, names_of
+from services.segmentation.domain.segments import SHIPPED
 from services.segmentation.owned import Owned
 from services.segmentation.partitions import SegmentationPartitions
 from services.segmentation.positions import Positions
@@ -345,7 +345,7 @@ def test_customers_who_never_bought_are_no_news_after_a_rebuild_from_nothing(tmp
         if dies:
             await bed.crash()
         await bed.settle()
-        assert all(names_of(row["membership"]) == ("prospects", "traders") for row in bed.rows.values())
+        assert all(SHIPPED.names_of(row["membership"]) == ("prospects", "traders") for row in bed.rows.values())
         await bed.age(0)
         assert not bed.changes
         assert not any(owned.silent_rounds or owned.silent_customers_until for owned in bed.worker.owned.values())
@@ -522,7 +522,7 @@ def assert_news_add_up(bed: Bed) -> None:
         numbers[data["customer_id"]] = data["change_number"]
         assert (data["segment"] in members) == (each["type"] == "dear.SegmentLeft")
         members.symmetric_difference_update({data["segment"]})
-    held = {who: set(names_of(row["membership"])) for who, row in bed.rows.items()}
+    held = {who: set(SHIPPED.names_of(row["membership"])) for who, row in bed.rows.items()}
     assert {who: members for who, members in inside.items() if members} == {who: members for who, members in held.items() if members}
 
 
@@ -543,7 +543,7 @@ def test_time_alone_moves_customers_between_segments(tmp_path: Path) -> None:
     for each in bed.changes:
         model = SegmentEntered if each["type"] == SegmentEntered.event_type else SegmentLeft
         Event[model].model_validate_json(json.dumps(each))  # type: ignore[valid-type]
-    assert "lost" in names_of(bed.rows[profile("1")]["membership"])
+    assert "lost" in SHIPPED.names_of(bed.rows[profile("1")]["membership"])
     entered = next(each["data"] for each in bed.changes if each["data"]["segment"] == "lost")
     assert entered["caused_at"] > "2025-07"
 
@@ -639,7 +639,7 @@ def test_a_customer_who_never_bought_is_a_prospect_and_counted_once(tmp_path: Pa
     assert bed.totals["customers"] == 1
     row = bed.rows[profile("1")]
     assert (row["customer_version"], row["customer_type"]) == (2, 2)
-    assert names_of(row["membership"]) == ("prospects", "traders")
+    assert SHIPPED.names_of(row["membership"]) == ("prospects", "traders")
 
 
 def test_scores_are_told_once_however_often_they_moved(tmp_path: Path) -> None:
@@ -724,4 +724,4 @@ def _counts(bed: Bed) -> dict[str, dict[str, Any]]:
 
 
 def test_segments_have_room_for_more() -> None:
-    assert len(NAMES) == len(set(NAMES)) < 64
+    assert len(SHIPPED.names()) == len(SHIPPED.by_bit) < 64

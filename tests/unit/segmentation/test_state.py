@@ -119,7 +119,7 @@ def test_days_are_counted_within_a_window(days: set[int], start: int, length: in
 def test_a_packed_row_is_read_back_as_it_was(history: list[Event]) -> None:
     state = applied(history)
     rows = state.every_row()
-    packed = pack(state, rows, Written(7, np.full(len(rows), 99)), LastChange(state.membership[rows], *np.zeros((2, len(rows)), np.int64)))
+    packed = pack(state, rows, Written(7, np.full(len(rows), 99)), LastChange(state.membership[rows], *np.zeros((4, len(rows)), np.int64)))
     back = CustomerState()
     held = unpack(ids_from_hex("".join(hex_from_ids(state.ids[rows])).encode()), packed)
     restore(back, back.find_or_add(held.ids), held.records)

@@ -84,7 +84,7 @@ def test_what_the_old_model_would_have_moved_as_well_is_the_events_doing(tmp_pat
         await trade(bed)
         before = told(bed)
         bed.judge_by(GLOOMY)
-        bed.worker.take_up_best_model()
+        bed.worker.take_up_what_is_new()
         for who in PEOPLE[:3]:
             for _ in range(3):
                 await bed.interact(who, 41, "CouponRedeemed")
@@ -144,7 +144,7 @@ def test_rows_of_another_format_are_rebuilt_from_the_timeline(tmp_path: Path) ->
         for records in log.partitions:
             for at, record in enumerate(records):
                 value = record.value or b""
-                old = b"\x01" + value[1:] if value[:1] == b"\x02" else value.replace(b'"format":2', b'"format":1')
+                old = b"\x01" + value[1:] if value[:1] == b"\x03" else value.replace(b'"format":3', b'"format":1')
                 records[at] = replace(record, value=old)
         for path in (tmp_path / "segmentation").glob("*"):
             path.unlink()

@@ -19,6 +19,12 @@ def auc(happened: Mask, forecast: Floats) -> float:
     return float((ranks[happened].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
+def auc_error(area: float, happened: Mask) -> float:
+    """Roughly the standard error of an AUC (Hanley and McNeil 1982, bounded by the rarer kind)."""
+    rarer = min(int(happened.sum()), int((~happened).sum()))
+    return (area * (1.0 - area) / rarer) ** 0.5 if rarer else 0.5
+
+
 def brier(happened: Mask, forecast: Floats) -> float:
     """Mean squared error of a probability."""
     return float(np.mean((forecast - happened) ** 2)) if len(happened) else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from services.segmentation.domain.arrays import Bits, Ids, Integers
 from services.segmentation.domain.state.rows import FACTS, CustomerState
 
-FORMAT = 2
+FORMAT = 3
 
-_WRITER = [("format", "u1"), ("generation", "<i8"), ("applied", "<i8"), ("previous", "<u8"), ("caused_ms", "<i8"), ("cause", "u1")]
+_WRITER = [
+    ("format", "u1"),
+    ("generation", "<i8"),
+    ("applied", "<i8"),
+    ("previous", "<u8"),
+    ("caused_ms", "<i8"),
+    ("cause", "u1"),
+    ("by_model", "<u8"),
+    ("by_rule", "<u8"),
+]
 RECORD = np.dtype(_WRITER + [(name, column.dtype.newbyteorder("<"), (column.width,)) for name, column in FACTS.items()])
 
 
@@ -42,18 +51,21 @@ class PackedRows:
 
 @dataclass(frozen=True, slots=True)
 class LastChange:
-    """By row: the membership before its newest change, and what caused that, when."""
+    """By row: the membership before its newest change; what caused that, when; and the bits that a new model or rule moved instead."""
 
     previous: Bits
     caused_ms: Integers
     cause: Integers
+    by_model: Bits
+    by_rule: Bits
 
 
 def pack(state: CustomerState, rows: Integers, written: Written, change: LastChange) -> list[bytes]:
     """One record for each row."""
     records = np.zeros(len(rows), RECORD)
     records["format"], records["generation"], records["applied"] = FORMAT, written.generation, written.applied
-    records["previous"], records["caused_ms"], records["cause"] = change.previous, change.caused_ms, change.cause
+    for part in fields(change):
+        records[part.name] = getattr(change, part.name)
     for name, column in FACTS.items():
         records[name] = getattr(state, name)[rows].reshape(-1, column.width)
     packed, size = records.tobytes(), RECORD.itemsize

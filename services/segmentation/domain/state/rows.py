@@ -51,6 +51,7 @@ FACTS: Mapping[str, Column] = MappingProxyType({
     "redemption_count": Column(np.uint16),
     "complaint_count": Column(np.uint16),
     "customer_type": Column(np.uint8),
+    "consents": Column(np.uint16),
     "known_since_day": Column(np.int32, empty=NOT_YET),
     "customer_version": Column(np.uint32),
     "membership": Column(np.uint64),
@@ -90,6 +91,7 @@ class CustomerState:
     redemption_count: NDArray[np.uint16]
     complaint_count: NDArray[np.uint16]
     customer_type: Bytes
+    consents: NDArray[np.uint16]
     known_since_day: NDArray[np.int32]
     customer_version: NDArray[np.uint32]
     membership: Bits

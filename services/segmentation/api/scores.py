@@ -1,4 +1,4 @@
-"""What segmentation answers, always from the read model, with the moment it is as of."""
+"""Totals and scores, always from the read model, with the moment it is as of."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from services.segmentation.domain.segments import NAMES
 from services.segmentation.domain.summary import TOTALS
-from services.segmentation.store import models
 from services.segmentation.store import scores as store
 from shared.mongo import in_store
 from shared.problems import Problem
@@ -21,17 +19,9 @@ After = Annotated[str, Query(description="The `next` of the page before.")]
 Order = Literal["value_at_risk", "expected_value"]
 
 
-def create_router() -> APIRouter:
-    """The routes of segmentation."""
-    router = APIRouter(tags=["segmentation"])
-    _add_totals(router)
-    _add_scores(router)
-    _add_segments(router)
-    _add_models(router)
-    return router
+def add_totals(router: APIRouter) -> None:
+    """What all customers add up to."""
 
-
-def _add_totals(router: APIRouter) -> None:
     @router.get("/v1/totals")
     async def totals() -> dict[str, Any]:
         """Exact sums over all rows, and how far each partition has read."""
@@ -73,14 +63,16 @@ def _add_totals(router: APIRouter) -> None:
         return {name: best[name] for name in ("buyers", "class_a_minor", "class_b_minor", "as_of")} | {"points": points}
 
 
-def _add_scores(router: APIRouter) -> None:
+def add_scores(router: APIRouter) -> None:
+    """One customer's scores, and the best by a score."""
+
     @router.get("/v1/customers/{customer_id}/scores")
     async def scores_of(customer_id: str) -> dict[str, Any]:
         """The scores and segments of one customer."""
         found = await in_store(store.read_scores, customer_id)
         if found is None:
             raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
-        return _customer(found)
+        return customer(found)
 
     @router.get("/v1/scores")
     async def best(order: Order = "value_at_risk", limit: Limit = 10, after: After = "") -> dict[str, Any]:
@@ -88,38 +80,11 @@ def _add_scores(router: APIRouter) -> None:
         column = f"{order}_minor"
         rows = await in_store(store.read_best, column, limit, _place(after))
         last = f"{rows[-1][column]}/{rows[-1]['_id']}" if len(rows) == limit else None
-        return {"customers": [_customer(row) for row in rows], "next": last, "as_of": _oldest(rows)}
+        return {"customers": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
 
 
-def _add_segments(router: APIRouter) -> None:
-    @router.get("/v1/segments")
-    async def segments() -> dict[str, Any]:
-        """How many customers are in each segment."""
-        summaries = await in_store(store.read_summaries)
-        added: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
-        for each in summaries:
-            added.update(each["segments"])
-        return {"segments": dict(added), "as_of": store.as_of(summaries)}
-
-    @router.get("/v1/segments/{name}/members")
-    async def members(name: str, limit: Limit = 100, after: After = "") -> dict[str, Any]:
-        """The customers in a segment, by id."""
-        if name not in NAMES:
-            raise Problem(404, "Unknown segment", f"There is no segment {name}; there are: {', '.join(NAMES)}.")
-        rows = await in_store(store.read_members, name, limit, after)
-        last = rows[-1]["_id"] if len(rows) == limit else None
-        return {"segment": name, "members": [_customer(row) for row in rows], "next": last, "as_of": _oldest(rows)}
-
-
-def _add_models(router: APIRouter) -> None:
-    @router.get("/v1/models")
-    async def fitted(limit: Limit = 20) -> dict[str, Any]:
-        """What was fitted to this deployment's customers, newest first: parameters, data, back-tests, and whether it was taken."""
-        fits = await in_store(models.newest, limit)
-        return {"models": [{"version": each["_id"], **{name: value for name, value in each.items() if name != "_id"}} for each in fits]}
-
-
-def _customer(row: dict[str, Any]) -> dict[str, Any]:
+def customer(row: dict[str, Any]) -> dict[str, Any]:
+    """A customer as he is answered."""
     return {"customer_id": row["_id"], **{name: value for name, value in row.items() if name not in ("_id", "partition")}}
 
 
@@ -132,7 +97,8 @@ def _place(after: str) -> tuple[int, str] | None:
     return int(value), customer
 
 
-def _oldest(rows: list[dict[str, Any]]) -> datetime | None:
+def oldest(rows: list[dict[str, Any]]) -> datetime | None:
+    """Everything in the rows is at least that new."""
     return min((row["as_of"] for row in rows), default=None)
 
 

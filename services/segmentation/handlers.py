@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,7 +75,7 @@ def _apply(owned: Owned, decoded: Decoded) -> Changed:
     return apply_events(owned.state, events)
 
 
-def apply_history(owned: Owned, records: Iterable[Numbered], worker: Worker) -> None:
+def apply_history(owned: Owned, records: Sequence[Numbered], worker: Worker) -> None:
     """Apply events of the timeline: they have origins but no offsets, and settle nothing until all are there."""
     decoded = decode(records, worker.settings.reporting_currency)
     owned.positions.parked.update((origin.log, origin.offset) for origin in decoded.rejected_origins)

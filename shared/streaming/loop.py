@@ -70,7 +70,9 @@ class StreamLoop:
         handlers = {topic.name: handler for topic, handler in service.listens.items()}
         self._settler = Settler(group=service.name, handlers=handlers, parking=parking, progress=progress, lock=self._working)
         self.app = _faust_app(service.name, bootstrap_servers, session_seconds)
-        self.app.transport = BatchTransport(self.app.conf.broker, self.app, ledger=self.ledger, group=self, lease=lease)
+        self.app.transport = BatchTransport(
+            self.app.conf.broker, self.app, ledger=self.ledger, group=self, lease=lease, batch_records=service.batch_records
+        )
         topic = self.app.topic(*handlers, schema=FoldedSchema(), allow_empty=True)
         self.app.agent(topic, name=f"{service.name}.stream", concurrency=1)(self._consume)
 

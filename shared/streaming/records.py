@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from shared.contracts.topics import Topic
 
 Headers = Sequence[tuple[str, bytes]]
@@ -53,9 +55,8 @@ Handler = Callable[[Batch], Awaitable[None]]
 """Applies a batch. Returning means: every effect is durable. Raises InvalidEvents (the rest was applied), Unavailable, or anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something to send: the key decides the partition."""
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """Something to send: the key decides the partition. A struct, because a worker makes one for every row that it writes."""
 
     key: bytes
     value: bytes | None

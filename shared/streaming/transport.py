@@ -26,8 +26,8 @@ from faust.types import TP
 from shared.streaming.leaving import Lease, elapsed
 from shared.streaming.ledger import Fetched, Ledger, Partition
 
-MAX_BATCH_RECORDS = 4000
-MAX_PARTITION_FETCH_BYTES = 1024 * 1024
+FETCH_BYTES_PER_RECORD = 256
+"""What a partition's fetch may bring follows from how many records a batch may have; the broker rounds up to whole batches of its own."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 BUSY_WAIT_MS = 15
 IDLE_WAIT_MS = 150
@@ -102,7 +102,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     logger = logging.getLogger("faust.dear")
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        conf = self.app.conf
+        conf, batch_records = self.app.conf, transport.batch_records
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -111,9 +111,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_poll_records=MAX_BATCH_RECORDS,
+            max_poll_records=batch_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
-            max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+            max_partition_fetch_bytes=batch_records * FETCH_BYTES_PER_RECORD,
             fetch_max_bytes=MAX_FETCH_BYTES,
             fetch_max_wait_ms=IDLE_WAIT_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
@@ -279,6 +279,6 @@ class BatchTransport(driver.Transport):
 
     Consumer: ClassVar[type] = BatchConsumer
 
-    def __init__(self, *args: Any, ledger: Ledger, group: Group, lease: Lease, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, ledger: Ledger, group: Group, lease: Lease, batch_records: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.ledger, self.group, self.lease = ledger, group, lease
+        self.ledger, self.group, self.lease, self.batch_records = ledger, group, lease, batch_records

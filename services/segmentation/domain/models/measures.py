@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from services.segmentation.domain.arrays import Floats, Integers, Mask
 
@@ -15,7 +14,7 @@ def auc(happened: Mask, forecast: Floats) -> float:
     positive, negative = int(happened.sum()), int((~happened).sum())
     if not positive or not negative:
         return 0.5
-    ranks = rankdata(forecast)
+    ranks = _ranks(forecast)
     return float((ranks[happened].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
@@ -59,3 +58,10 @@ def realised_shares(happened: Mask, forecast: Floats, group: Integers, groups: i
     means = np.bincount(group, weights=forecast, minlength=groups) / whole
     shares = np.bincount(group, weights=happened, minlength=groups) / whole
     return [(int(count), float(mean), float(share)) for count, mean, share in zip(counts, means, shares, strict=True)]
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1 on; equal values share the mean of theirs. (`scipy.stats` has it too, and takes half a second to import.)"""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2.0)[place]
+    return ranks

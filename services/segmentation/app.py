@@ -69,6 +69,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     async def stop() -> None:
         await modelling.finish()
         await answering.finish()
+        await watching.finish()
         await read_model.finish()
         await copying.finish()
 

@@ -65,6 +65,8 @@ class Modelling:
         """Go on listening, put away a refit that ended, begin the next when it is due. Returns at once."""
         if self._listening is None:
             self._listening = asyncio.create_task(self._listen())
+        elif self._listening.done():
+            self._listening.result()
         if self._fitting is not None:
             if self._fitting.done():
                 self._end(self._fitting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from pydantic import ValidationError
@@ -34,17 +35,30 @@ class Watching:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._looking: asyncio.Task[Segments] | None = None
 
     async def start(self) -> None:
         """Begin with the segments as they are. Raises Unavailable."""
         self._worker.segments = await in_store(read_segments)
 
     async def tick(self) -> None:
-        """Look whether they changed; while the database is away they did not."""
+        """Take what was seen, and look again beside the stream: a database that is away holds nobody up. Returns at once."""
+        if self._looking is not None:
+            if not self._looking.done():
+                return
+            looked, self._looking = self._looking, None
+            try:
+                self._take(looked.result())
+            except Unavailable as away:
+                log.warning("changed segments are not heard of: %s", away)
+        self._looking = asyncio.create_task(in_store(read_segments))
+
+    async def finish(self) -> None:
+        """Let the look under way end."""
+        if self._looking is not None:
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    def _take(self, seen: Segments) -> None:
         worker = self._worker
-        known = (worker.new_segments or worker.segments).version
-        try:
-            if await in_store(store.version) != known:
-                worker.new_segments = await in_store(read_segments)
-        except Unavailable as away:
-            log.warning("changed segments are not heard of: %s", away)
+        if seen != (worker.new_segments or worker.segments):
+            worker.new_segments = seen

@@ -10,7 +10,7 @@ from services.segmentation.domain.arrays import Floats, Integers, Mask
 from services.segmentation.domain.market import Sample, market_of
 from services.segmentation.domain.models import measures
 from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
-from services.segmentation.domain.models.calibration import learn_calibration
+from services.segmentation.domain.models.calibration import UNTAUGHT, learn_calibration
 from services.segmentation.domain.models.gamma_gamma import GammaGamma, fit_gamma_gamma
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.measures import auc_error
@@ -73,7 +73,7 @@ def fit_model(name: str, state: CustomerState, today: int) -> ScoringModel:
 
 def learned(model: ScoringModel, state: CustomerState, from_day: int, outcome: Outcome, horizon_days: int) -> ScoringModel:
     """The model with what signs as of `from_day` have meant for the outcome."""
-    plain = replace(model, calibration=type(model.calibration)())
+    plain = replace(model, calibration=UNTAUGHT)
     scores = scored(state, plain, from_day, horizon_days)
     return replace(model, calibration=learn_calibration(1.0 - scores.buys_again, scores.strengths, ~outcome.bought))
 

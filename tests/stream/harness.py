@@ -159,8 +159,9 @@ class WorkerProcess:
             )
 
     def lines(self) -> list[str]:
-        """What it, and others with the same file, wrote."""
-        return self.effects.read_text().splitlines() if self.effects.exists() else []
+        """The whole lines that it, and others with the same file, wrote; not one that is being written or was cut off by a kill."""
+        written = self.effects.read_text().splitlines() if self.effects.exists() else []
+        return [line.removesuffix(";") for line in written if line.endswith(";")]
 
     def said(self) -> str:
         """Its log."""

@@ -30,7 +30,8 @@ class Behaviour:
         self._file = os.open(asked["effects"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def _write(self, lines: list[str]) -> None:
-        os.write(self._file, "".join(f"{line}\n" for line in lines).encode())
+        # The semicolon says that a line is whole: a reader may be in the middle of it, and so may a kill.
+        os.write(self._file, "".join(["\n", *(f"{line};\n" for line in lines)]).encode())
         os.fsync(self._file)
 
     async def records_effects(self, batch: Batch) -> None:

@@ -259,6 +259,10 @@ class Bed:
         self.clock.observe(self.clock.now() + timedelta(days=days))
         for _ in range(40):
             await self.bus.tick()
+        while self.rescoring._slices is not None:
+            # What a new model moves is told at a bounded rate: the round waits for the wall's clock.
+            await asyncio.sleep(0.001)
+            await self.bus.tick()
 
 
 def profile(who: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import count
 
@@ -18,6 +18,7 @@ from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message
 
 META_PREFIX = b"partition-"
+NAMES_PREFIX = b"names-"
 
 
 class MarketMeta(msgspec.Struct, frozen=True):
@@ -81,15 +82,33 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER = msgspec.json.Decoder(PartitionMeta)
 
 
-@lru_cache(maxsize=64)
+_NAMES = msgspec.json.Decoder(dict[int, str])
+
+
 def meta_key(partition: int) -> bytes:
-    """The key of a partition's own record: the first of its kind that the partitioner puts there."""
-    return next(key for key in (META_PREFIX + f"{partition}-{n}".encode() for n in count()) if partition_for(key) == partition)
+    """The key of a partition's own record."""
+    return _own_key(META_PREFIX, partition)
+
+
+@lru_cache(maxsize=64)
+def _own_key(prefix: bytes, partition: int) -> bytes:
+    """The first key of its kind that the partitioner puts there."""
+    return next(key for key in (prefix + f"{partition}-{n}".encode() for n in count()) if partition_for(key) == partition)
 
 
 def meta_message(partition: int, meta: PartitionMeta) -> Message:
     """The partition's own record."""
     return Message(meta_key(partition), msgspec.json.encode(meta))
+
+
+def names_message(partition: int, names: Mapping[int, str]) -> Message:
+    """What the names in a partition's tallies stand for."""
+    return Message(_own_key(NAMES_PREFIX, partition), msgspec.json.encode(names))
+
+
+def read_names(value: bytes) -> dict[int, str]:
+    """Read it back. Raises ValueError."""
+    return _NAMES.decode(value)
 
 
 def read_meta(value: bytes) -> PartitionMeta:

@@ -46,7 +46,7 @@ def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
     """Everything that `on_customer_events` does before it writes; the answer is what can never be applied."""
     owned.applying = True
     fresh, rejects = owned.positions.take(batch.records)
-    decoded = decode(fresh, worker.settings.reporting_currency)
+    decoded = decode(fresh, worker.reading)
     rejects += decoded.rejects
     if rejects:
         owned.positions.reject(rejects, decoded.rejected_origins, batch.records[-1].offset)
@@ -77,7 +77,7 @@ def _apply(owned: Owned, decoded: Decoded) -> Changed:
 
 def apply_history(owned: Owned, records: Sequence[Numbered], worker: Worker) -> None:
     """Apply events of the timeline: they have origins but no offsets, and settle nothing until all are there."""
-    decoded = decode(records, worker.settings.reporting_currency)
+    decoded = decode(records, worker.reading)
     owned.positions.parked.update((origin.log, origin.offset) for origin in decoded.rejected_origins)
     metrics.CATCH_UP_REJECTS.inc(len(decoded.rejects))
     changed = apply_events(owned.state, decoded.events)

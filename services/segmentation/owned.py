@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, row_messages
+from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, names_message, row_messages
 from services.segmentation.domain.arrays import Bits, Integers
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.rules import View
@@ -92,6 +92,8 @@ class Owned:
     """The partition's own record is behind."""
     seen: tuple[int, int, datetime] = NEVER_SEEN
     """What the read model was last told about: revision, round of re-scoring, and when."""
+    named: int = 0
+    """How many of the state's names are in the changelog."""
     _dirty: list[Integers] = field(default_factory=list)
 
     def touch(self, rows: Integers) -> None:
@@ -151,9 +153,12 @@ class Owned:
         return bool(self.unwritten or self.news)
 
     def messages(self, market: Market) -> list[Message]:
-        """What has to be written: the changed rows, then the partition's own record, in this order."""
-        rows = self.dirty_rows()
-        return [*self.row_messages(rows), meta_message(self.number, self.meta(market))]
+        """What has to be written: new names, the changed rows, then the partition's own record, in this order."""
+        return [*self.name_messages(), *self.row_messages(self.dirty_rows()), meta_message(self.number, self.meta(market))]
+
+    def name_messages(self) -> list[Message]:
+        """All names, where some are new: rows that use them come after them."""
+        return [names_message(self.number, self.state.names)] if len(self.state.names) > self.named else []
 
     def dirty_rows(self) -> Integers:
         """The rows that have to be written, each once."""
@@ -209,6 +214,7 @@ class Owned:
         """What `messages` gave is acknowledged."""
         self._dirty.clear()
         self.unwritten = False
+        self.named = len(self.state.names)
 
     def told(self) -> None:
         """All news are acknowledged."""

@@ -183,6 +183,7 @@ class SegmentationPartitions:
             news=recovered.news,
             ahead=recovered.ahead,
             judged_by=meta.judged_by,
+            named=len(recovered.state.names),
         )
         owned.take_up(self._worker.judged_by)
         owned.mark_untold(recovered.fresh)
@@ -257,6 +258,7 @@ class SegmentationPartitions:
             owned.silent_rounds = 2
         owned.news.clear()
         owned.published = owned.change_number
+        await self._worker.publisher.publish(SEGMENTATION_STATE, owned.name_messages())
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
             owned.settle_silently(chunk, self._worker.judgement())

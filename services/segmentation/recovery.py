@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.segmentation.changelog import META_PREFIX, PartitionMeta, read_meta
+from services.segmentation.changelog import META_PREFIX, NAMES_PREFIX, PartitionMeta, read_meta, read_names
 from services.segmentation.domain.arrays import Bits, Bytes, Integers, Mask, ids_from_hex
-from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, is_readable, restore, unpack
+from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, PackedRows, is_readable, restore, unpack
 from services.segmentation.owned import Cause, Change
 from services.segmentation.positions import NOTHING
 from services.segmentation.snapshots import Snapshot
@@ -62,12 +61,14 @@ class Recovery:
                 continue
             if key.startswith(META_PREFIX):
                 self._read_meta(read_meta(value))
+            elif key.startswith(NAMES_PREFIX):
+                self.state.names |= read_names(value)
             elif is_readable(value):
                 keys.append(key)
                 values.append(value)
         if keys:
             packed = unpack(ids_from_hex(b"".join(keys)), values)
-            self._read_rows(self.state.find_or_add(packed.ids), packed.records)
+            self._read_rows(self.state.find_or_add(packed.ids), packed)
 
     def result(self) -> Recovered | None:
         """The state, or None where no partition record of this format was found: then nothing in the log can be trusted to be whole."""
@@ -100,8 +101,9 @@ class Recovery:
         if self.meta is None or (meta.generation, meta.revision) >= (self.meta.generation, self.meta.revision):
             self.meta = meta
 
-    def _read_rows(self, rows: Integers, records: NDArray[Any]) -> None:
+    def _read_rows(self, rows: Integers, packed: PackedRows) -> None:
         self._make_room()
+        records = packed.records
         number = records["change_number"][:, 0]
         order = np.lexsort((np.arange(len(rows)), number, records["applied"], records["generation"], rows))
         best = order[np.r_[rows[order][1:] != rows[order][:-1], True]]
@@ -116,7 +118,7 @@ class Recovery:
         self._lost[at] = ~wins | (last[at] != best)
         self._fresh[at] = True
         taken, winners = at[wins], records[best[wins]]
-        restore(self.state, taken, winners)
+        restore(self.state, taken, packed.chosen(best[wins]))
         self._generation[taken], self._applied[taken] = winners["generation"], winners["applied"]
         for name in _CHANGE:
             getattr(self, f"_{name}")[taken] = winners[name]

@@ -17,6 +17,8 @@ class SegmentationSettings(Settings):
     """Which shipped model scores: weekly baskets, or occasional purchases."""
     defection_horizon_days: Annotated[int, Field(ge=7, le=365)] = 90
     """Who does not buy within this many days is counted as gone."""
+    needs_by: Literal["department", "category"] = "department"
+    """What needs are told apart by, and what rules call a category; fine ones take more memory, about 60 bytes a customer and category."""
     discount_per_year: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     rescore_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How often everyone is re-scored with the wall clock; a replay does it once a replayed day."""

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.segmentation.changelog import PartitionMeta, read_meta
-from services.segmentation.domain.state.rows import FACTS, MARKS, WAITING, CustomerState
+from services.segmentation.domain.state.rows import FACTS, MARKS, OPTIONAL, WAITING, CustomerState
 
+TALLIES, TALLY_PARTS = ("bought", "done"), ("keys", "newest", "held")
 LONGEST_SECONDS = 12 * 3600
 """Half the tombstone retention of the changelog: an older copy could hold what was erased since."""
 
@@ -29,6 +30,7 @@ class Snapshot:
     changelog_end: int
     meta: PartitionMeta
     columns: dict[str, NDArray[Any]]
+    names: dict[int, str]
 
     def state(self) -> CustomerState:
         """The rows, with their index."""
@@ -37,13 +39,22 @@ class Snapshot:
         for name in {**FACTS, **MARKS}:
             getattr(state, name)[rows] = self.columns[name]
         state.unstored[rows[state.unstored[rows] > 0]] = WAITING
+        for name in OPTIONAL:
+            if name in self.columns:
+                state.have(name)[rows] = self.columns[name]
+        for name in TALLIES:
+            getattr(state, name).take_columns({part: self.columns[f"{name}.{part}"] for part in TALLY_PARTS})
+        state.names |= self.names
         return state
 
 
 def take_snapshot(state: CustomerState, meta: PartitionMeta, changelog_id: str, changelog_end: int) -> Snapshot:
     """Copy the rows; a copy, because they change while it is being written."""
     columns = {name: getattr(state, name)[: state.count].copy() for name in ("ids", *FACTS, *MARKS)}
-    return Snapshot(changelog_id, changelog_end, meta, columns)
+    columns |= {name: column[: state.count].copy() for name, column in state.optional.items()}
+    for name in TALLIES:
+        columns |= {f"{name}.{part}": column for part, column in getattr(state, name).columns().items()}
+    return Snapshot(changelog_id, changelog_end, meta, columns, dict(state.names))
 
 
 class SnapshotFiles:
@@ -58,7 +69,12 @@ class SnapshotFiles:
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._path(partition)
         fresh = path.with_suffix(".new")
-        about = {"changelog_id": snapshot.changelog_id, "changelog_end": snapshot.changelog_end, "written_at": self._now()}
+        about = {
+            "changelog_id": snapshot.changelog_id,
+            "changelog_end": snapshot.changelog_end,
+            "written_at": self._now(),
+            "names": list(snapshot.names.items()),
+        }
         about_bytes = np.frombuffer(msgspec.json.encode(about), np.uint8)
         meta_bytes = np.frombuffer(msgspec.json.encode(snapshot.meta), np.uint8)
         with fresh.open("wb") as file:
@@ -73,12 +89,12 @@ class SnapshotFiles:
             with np.load(self._path(partition), allow_pickle=False) as held:
                 about = msgspec.json.decode(held["about"].tobytes())
                 meta = read_meta(held["meta"].tobytes())
-                columns = {name: held[name] for name in ("ids", *FACTS, *MARKS)}
+                columns = {name: held[name] for name in held.files if name not in ("about", "meta")}
         except (OSError, ValueError, KeyError, BadZipFile, EOFError):
             return None
         if self._now() - about["written_at"] > LONGEST_SECONDS or not _fits(columns):
             return None
-        return Snapshot(about["changelog_id"], about["changelog_end"], meta, columns)
+        return Snapshot(about["changelog_id"], about["changelog_end"], meta, columns, dict(about["names"]))
 
     def _path(self, partition: int) -> Path:
         return self._directory / f"rows-{partition}.npz"
@@ -87,7 +103,11 @@ class SnapshotFiles:
 def _fits(columns: dict[str, NDArray[Any]]) -> bool:
     """Do the columns have today's types and one length?"""
     length = len(columns["ids"])
-    return all(
-        columns[name].dtype == column.dtype and columns[name].shape == ((length,) if column.width == 1 else (length, column.width))
-        for name, column in ({**FACTS, **MARKS}).items()
+    tallies = all(f"{name}.{part}" in columns for name in TALLIES for part in TALLY_PARTS)
+    wanted = {**FACTS, **MARKS, **{name: column for name, column in OPTIONAL.items() if name in columns}}
+    return tallies and all(
+        name in columns
+        and columns[name].dtype == column.dtype
+        and columns[name].shape == ((length,) if column.width == 1 else (length, column.width))
+        for name, column in wanted.items()
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.segmentation import metrics
+from services.segmentation.decoding import Reading
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Sample, market_of
@@ -45,10 +46,12 @@ class Worker:
     """As they were changed; in use from the next round of re-scoring on."""
     model: ScoringModel = field(init=False)
     """In use."""
+    reading: Reading = field(init=False)
     _before: tuple[ScoringModel, Segments] | None = None
     """In use until now, as long as rows wait for their turn."""
 
     def __post_init__(self) -> None:
+        self.reading = Reading(self.settings.reporting_currency, self.settings.needs_by == "category")
         self.model = self.models.best_for(self.market)
 
     def ask(self) -> Question:

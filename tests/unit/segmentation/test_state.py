@@ -10,6 +10,7 @@ from services.segmentation.domain.arrays import hex_from_ids, ids_from_hex
 from services.segmentation.domain.events import Kind
 from services.segmentation.domain.state import CustomerState, LastChange, Written, apply_events, money, pack, restore, unpack
 from services.segmentation.domain.state.days import SPAN_DAYS, bits_of_days, count_days
+from services.segmentation.domain.state.rows import BOUGHT, DONE
 from tests.unit.segmentation.histories import FIRST_DAY, Event, an_id, applied, as_batch, event, events, rows_by_id
 
 WITHIN = SPAN_DAYS
@@ -121,8 +122,9 @@ def test_a_packed_row_is_read_back_as_it_was(history: list[Event]) -> None:
     rows = state.every_row()
     packed = pack(state, rows, Written(7, np.full(len(rows), 99)), LastChange(state.membership[rows], *np.zeros((4, len(rows)), np.int64)))
     back = CustomerState()
+    back.names |= state.names
     held = unpack(ids_from_hex("".join(hex_from_ids(state.ids[rows])).encode()), packed)
-    restore(back, back.find_or_add(held.ids), held.records)
+    restore(back, back.find_or_add(held.ids), held)
     assert rows_by_id(back) == rows_by_id(state)
     assert held.records["generation"].tolist() == [7] * len(rows)
     assert held.records["applied"].tolist() == [99] * len(rows)
@@ -155,3 +157,50 @@ def _days(row: dict[str, list[int]]) -> set[int]:
 
 def _row_of(state: CustomerState, customer: bytes) -> int:
     return int(state.find(np.frombuffer(customer, ">u8").astype(np.uint64).reshape(1, 2))[0])
+
+
+@given(events(BEYOND))
+def test_tallies_say_what_a_plain_count_says(history: list[Event]) -> None:
+    state = applied(history)
+    for customer in {each[0] for each in history}:
+        row = _row_of(state, customer)
+        own = [each for each in history if each[0] == customer]
+        for name, tally, ring in ((70_000, state.bought, BOUGHT), (4, state.done, DONE)):
+            when = [
+                each[2] // 86_400_000 // ring.period_days for each in own for code in _names_of(each, tally is state.bought) if code == name
+            ]
+            newest = max(when, default=0)
+            for first, last in ((newest - 2, newest), (newest - ring.periods - 5, newest - 1), (0, newest + 9)):
+                expected = sum(max(first, newest - ring.periods + 1) <= period <= last for period in when)
+                assert tally.counts(np.array([row]), name, first, last)[0] == expected
+
+
+@given(events(BEYOND))
+def test_breadth_counts_each_category_once_in_each_period(history: list[Event]) -> None:
+    state = applied(history)
+    for customer, row in rows_by_id(state).items():
+        bought = {(each[2] // 86_400_000 // 28, code) for each in history if each[0] == customer for code in _names_of(each, True)}
+        newest = max((period for period, _ in bought), default=-1)
+        expected = [0] * 13
+        for period, _ in bought:
+            if period > newest - 13:
+                expected[period % 13] += 1
+        assert (row["breadth_newest"], row["breadth"]) == (newest, expected)
+
+
+@given(events(BEYOND), st.integers(0, 60))
+def test_a_packed_row_replaces_all_that_was_there(history: list[Event], seen: int) -> None:
+    before, after = applied(history[:seen]), applied(history)
+    rows = after.every_row()
+    packed = pack(after, rows, Written(7, np.full(len(rows), 99)), LastChange(after.membership[rows], *np.zeros((4, len(rows)), np.int64)))
+    held = unpack(ids_from_hex("".join(hex_from_ids(after.ids[rows])).encode()), packed)
+    before.names |= after.names
+    restore(before, before.find_or_add(held.ids), held)
+    assert rows_by_id(before) == rows_by_id(after)
+
+
+def _names_of(each: Event, of_lines: bool) -> tuple[int, ...]:
+    more = each[5]
+    if of_lines:
+        return more.categories if each[1] == Kind.PURCHASE else ()
+    return (more.name,) if more.name else ()

@@ -16,6 +16,7 @@ from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.calibration import Calibration
 from services.segmentation.domain.models.scoring_model import ScoringModel
 from services.segmentation.domain.signs import SIGNS
+from services.segmentation.domain.state import FORMAT
 from services.segmentation.models_in_use import RANKS, model_from, parameters_of
 from services.segmentation.shipped import load_shipped_models
 from shared.contracts.scores import ScoringModelPublished
@@ -144,7 +145,8 @@ def test_rows_of_another_format_are_rebuilt_from_the_timeline(tmp_path: Path) ->
         for records in log.partitions:
             for at, record in enumerate(records):
                 value = record.value or b""
-                old = b"\x01" + value[1:] if value[:1] == b"\x03" else value.replace(b'"format":3', b'"format":1')
+                now = f'"format":{FORMAT}'.encode()
+                old = b"\x01" + value[1:] if value[0] == FORMAT else value.replace(now, b'"format":1')
                 records[at] = replace(record, value=old)
         for path in (tmp_path / "segmentation").glob("*"):
             path.unlink()

@@ -10,9 +10,11 @@ from services.segmentation.domain.arrays import Integers, Mask
 from services.segmentation.domain.events import EventBatch, Kind
 from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import SPAN_DAYS, WORDS, bits_of_days
-from services.segmentation.domain.state.rows import NEVER, CustomerState
+from services.segmentation.domain.state.rows import BOUGHT, DONE, NEVER, CustomerState
+from services.segmentation.domain.state.tallies import Fresh
 
 _MOST_U16 = 2**16 - 1
+_MOST_U8 = 2**8 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ def _apply(state: CustomerState, batch: EventBatch, rows: Integers, places: Inte
     _apply_days(state, rows, at, day)
     _apply_counts(state, batch, rows, places, purchases)
     _apply_money(state, batch, rows, places, purchases)
+    _apply_categories(state, batch, rows, places)
+    _apply_names(state, batch, rows, places)
+    if batch.costs is not None:
+        np.add.at(state.have("costs"), rows[places], batch.costs)
 
 
 def _outspans_itself(state: CustomerState, rows: Integers, at: Integers, day: Integers) -> bool:
@@ -131,6 +137,49 @@ def _apply_buckets(state: CustomerState, rows: Integers, at: Integers, bucket: I
     flat = rows[keys // money.BUCKETS] * money.BUCKETS + keys % money.BUCKETS
     low, high = state.bucket_low.reshape(-1), state.bucket_high.reshape(-1)
     low[flat], high[flat] = money.split(money.join(low[flat], high[flat]) + _sum(amount[held], where, len(keys)))
+
+
+def _apply_categories(state: CustomerState, batch: EventBatch, rows: Integers, places: Integers) -> None:
+    bought = batch.categories
+    if bought is None or not len(bought.event):
+        return
+    _learn_names(state, batch, bought.name)
+    periods = BOUGHT.period_of(batch.day)[bought.event]
+    fresh = state.bought.add(rows[places[bought.event]], bought.name, periods)
+    _apply_breadth(state, rows, places[bought.event], periods, fresh)
+
+
+def _apply_breadth(state: CustomerState, rows: Integers, at: Integers, periods: Integers, fresh: Fresh) -> None:
+    """Count each category once in each period, for as long as the row's own ring reaches."""
+    breadth, newest = state.have("breadth"), state.have("breadth_newest")
+    touched, where = np.unique(rows[at], return_inverse=True)
+    old = newest[touched].astype(np.int64)
+    new = old.copy()
+    np.maximum.at(new, where, periods)
+    moved = new > old
+    breadth[touched[moved]] *= ~money.slots_after(old[moved], new[moved])
+    newest[touched] = new
+    held = fresh.periods > newest[fresh.rows] - BOUGHT.periods
+    keys, times = np.unique(fresh.rows[held] * BOUGHT.periods + fresh.periods[held] % BOUGHT.periods, return_counts=True)
+    flat = breadth.reshape(-1)
+    flat[keys] = np.minimum(flat[keys].astype(np.int64) + times, _MOST_U8)
+
+
+def _apply_names(state: CustomerState, batch: EventBatch, rows: Integers, places: Integers) -> None:
+    if batch.bonds is not None:
+        np.bitwise_or.at(state.bonds, rows[places], batch.bonds.astype(np.uint8))
+    if batch.name is None:
+        return
+    named = np.flatnonzero(batch.name)
+    if len(named):
+        _learn_names(state, batch, batch.name[named])
+        state.done.add(rows[places[named]], batch.name[named], DONE.period_of(batch.day[named]))
+
+
+def _learn_names(state: CustomerState, batch: EventBatch, codes: Integers) -> None:
+    for code in np.unique(codes).tolist():
+        if code not in state.names:
+            state.names[code] = batch.texts[code]
 
 
 def _sum(values: Integers, places: Integers, length: int) -> Integers:

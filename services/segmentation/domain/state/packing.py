@@ -1,18 +1,19 @@
-"""Rows as bytes for the changelog: a record of fixed size whose first byte names its format."""
+"""Rows as bytes for the changelog: a record of fixed size whose first byte names its format, and a tail where a row has more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.segmentation.domain.arrays import Bits, Ids, Integers
-from services.segmentation.domain.state.rows import FACTS, CustomerState
+from services.segmentation.domain.state.rows import FACTS, OPTIONAL, CustomerState
 
-FORMAT = 3
+FORMAT = 4
 
 _WRITER = [
     ("format", "u1"),
@@ -26,6 +27,12 @@ _WRITER = [
 ]
 RECORD = np.dtype(_WRITER + [(name, column.dtype.newbyteorder("<"), (column.width,)) for name, column in FACTS.items()])
 
+_TAIL = np.dtype([("optional", "u1"), ("bought", "<u2"), ("done", "<u2")])
+"""How a tail begins: a bit for each optional column that it has, and how many entries of each tally."""
+_OPTIONAL = {
+    name: np.dtype([("value", column.dtype.newbyteorder("<"), (column.width,))]) for name, column in OPTIONAL.items()
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -38,7 +45,7 @@ class Written:
 
 def is_readable(value: bytes) -> bool:
     """Was a record written in this version's format? Of others the partition's own record tells that they are missing."""
-    return len(value) == RECORD.itemsize and value[0] == FORMAT
+    return len(value) >= RECORD.itemsize and value[0] == FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,13 @@ class PackedRows:
 
     ids: Ids
     records: NDArray[Any]
+    tails: Sequence[bytes]
+    """Empty where none of them has more than its record."""
+
+    def chosen(self, places: Integers) -> PackedRows:
+        """The rows at these places."""
+        tails = [self.tails[place] for place in places.tolist()] if self.tails else ()
+        return PackedRows(self.ids[places], self.records[places], tails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +82,81 @@ def pack(state: CustomerState, rows: Integers, written: Written, change: LastCha
         records[part.name] = getattr(change, part.name)
     for name, column in FACTS.items():
         records[name] = getattr(state, name)[rows].reshape(-1, column.width)
-    packed, size = records.tobytes(), RECORD.itemsize
+    packed = _cut(records)
+    if not (state.optional or state.bought.count or state.done.count):
+        return packed
+    return [record + tail for record, tail in zip(packed, _tails(state, rows), strict=True)]
+
+
+def _tails(state: CustomerState, rows: Integers) -> list[bytes]:
+    """What each row has besides its record."""
+    names = [name for name in OPTIONAL if name in state.optional]
+    bought, done = state.bought.pack(rows), state.done.pack(rows)
+    heads = np.zeros(len(rows), _TAIL)
+    heads["optional"] = sum(1 << place for place, name in enumerate(OPTIONAL) if name in names)
+    heads["bought"], heads["done"] = bought[1], done[1]
+    parts = [_cut(heads)]
+    for name in names:
+        column = np.zeros(len(rows), _OPTIONAL[name])
+        column["value"] = state.optional[name][rows].reshape(len(rows), -1)
+        parts.append(_cut(column))
+    parts += [_cut_by(*each) for each in (bought, done)]
+    return [b"".join(each) for each in zip(*parts, strict=True)]
+
+
+def _cut(records: NDArray[Any]) -> list[bytes]:
+    packed, size = records.tobytes(), records.dtype.itemsize
     return [packed[at : at + size] for at in range(0, len(packed), size)]
+
+
+def _cut_by(records: NDArray[Any], counts: Integers) -> list[bytes]:
+    """The records as bytes, so many for each place."""
+    packed = records.tobytes()
+    ends = (np.cumsum(counts) * records.dtype.itemsize).tolist()
+    return [packed[start:end] for start, end in pairwise([0, *ends])]
 
 
 def unpack(ids: Ids, values: Sequence[bytes]) -> PackedRows:
     """Read records back; all have this version's format (`is_readable`)."""
-    return PackedRows(ids, np.frombuffer(b"".join(values), RECORD))
+    size = RECORD.itemsize
+    if max(map(len, values), default=size) == size:
+        return PackedRows(ids, np.frombuffer(b"".join(values), RECORD), ())
+    records = np.frombuffer(b"".join([value[:size] for value in values]), RECORD)
+    return PackedRows(ids, records, [value[size:] for value in values])
 
 
-def restore(state: CustomerState, rows: Integers, records: NDArray[Any]) -> None:
-    """Put records back into rows, each row at most once."""
+def restore(state: CustomerState, rows: Integers, packed: PackedRows) -> None:
+    """Put records back into rows, each row at most once. What a row had besides is replaced by what its record has."""
+    records = packed.records
     for name, column in FACTS.items():
         getattr(state, name)[rows] = records[name][:, 0] if column.width == 1 else records[name]
+    if packed.tails or state.optional or state.bought.count or state.done.count:
+        _restore_tails(state, rows, packed.tails or [b""] * len(rows))
+
+
+def _restore_tails(state: CustomerState, rows: Integers, tails: Sequence[bytes]) -> None:
+    empty = bytes(_TAIL.itemsize)
+    tails = [tail or empty for tail in tails]
+    heads = np.frombuffer(b"".join([tail[: _TAIL.itemsize] for tail in tails]), _TAIL)
+    at = np.full(len(tails), _TAIL.itemsize)
+    for bit, (name, column) in enumerate(OPTIONAL.items()):
+        has = np.flatnonzero(heads["optional"] >> bit & 1)
+        if not len(has) and name not in state.optional:
+            continue
+        held = state.have(name)
+        held[rows] = column.empty
+        values = _take(tails, at, has, np.full(len(has), _OPTIONAL[name].itemsize))
+        held[rows[has]] = np.frombuffer(values, _OPTIONAL[name])["value"].reshape(len(has), *held.shape[1:])
+    every = np.arange(len(tails))
+    for name, tally in (("bought", state.bought), ("done", state.done)):
+        counts = heads[name].astype(np.int64)
+        values = _take(tails, at, every, counts * tally.ring.record.itemsize)
+        tally.restore(rows, np.frombuffer(values, tally.ring.record), counts)
+
+
+def _take(tails: Sequence[bytes], at: Integers, places: Integers, sizes: Integers) -> bytes:
+    """The next bytes of some tails, one after the other; `at` moves on."""
+    spans = zip(places.tolist(), at[places].tolist(), sizes.tolist(), strict=True)
+    taken = b"".join([tails[place][start : start + size] for place, start, size in spans])
+    at[places] += sizes
+    return taken

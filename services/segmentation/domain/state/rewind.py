@@ -22,8 +22,9 @@ def rewound(state: CustomerState, rows: Integers, day: int) -> tuple[CustomerSta
     """Those of the rows that had bought by the end of `day`, as they were then, and their numbers in `state`.
 
     `day` ends a 4-week bucket. First day, purchase days and total spend are exact; a year's spend lacks buckets that newer ones have
-    overwritten; purchases count once a day. Left out is who was last seen before all that the bitmap still holds. What has no
-    date (refunds, interactions, complaints) is as if it had not happened. Raises ValueError for another day.
+    overwritten; purchases count once a day. Left out is who was last seen before all that the bitmap still holds. Categories and
+    what is counted by name are as far back as their rings reach; what has no date (totals of refunds and interactions, costs) is as if it
+    had not happened. Raises ValueError for another day.
     """
     if (day + 1) % money.BUCKET_DAYS:
         raise ValueError(f"day {day} does not end a {money.BUCKET_DAYS}-day bucket")
@@ -42,6 +43,10 @@ def rewound(state: CustomerState, rows: Integers, day: int) -> tuple[CustomerSta
     before.bitmap[into], before.day_count[into], before.purchase_count[into] = bitmap, days, days
     before.customer_type[into], before.known_since_day[into] = state.customer_type[rows], state.known_since_day[rows]
     _rewind_money(state, rows, before, into, day)
+    state.bought.rewound(before.bought, rows, into, day // state.bought.ring.period_days)
+    state.done.rewound(before.done, rows, into, day // state.done.ring.period_days)
+    _rewind_breadth(state, rows, before, into, day)
+    before.names |= state.names
     return before, rows
 
 
@@ -57,6 +62,15 @@ def _newest_day(bitmap: Bits, last: Integers, day: int) -> Integers:
         age = by_age.argmax(axis=1)
         newest[chunk] = np.where(by_age.any(axis=1) & (day - age <= end), day - age, -1)
     return newest
+
+
+def _rewind_breadth(state: CustomerState, rows: Integers, before: CustomerState, into: Integers, day: int) -> None:
+    if "breadth" not in state.optional:
+        return
+    newest = state.optional["breadth_newest"][rows].astype(np.int64)
+    last = np.minimum(newest, day // money.BUCKET_DAYS)
+    before.have("breadth_newest")[into] = last
+    before.have("breadth")[into] = state.optional["breadth"][rows] * ~money.slots_after(last, newest)
 
 
 def _rewind_money(state: CustomerState, rows: Integers, before: CustomerState, into: Integers, day: int) -> None:

@@ -13,6 +13,7 @@ from services.segmentation.domain.arrays import Bits, Bytes, Ids, Integers, Mask
 from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import WORDS
 from services.segmentation.domain.state.index import RowIndex
+from services.segmentation.domain.state.tallies import Ring, Tallies
 
 NEVER = -1
 """In `last_day` and `newest_bucket`: nothing yet."""
@@ -53,11 +54,31 @@ FACTS: Mapping[str, Column] = MappingProxyType({
     "customer_type": Column(np.uint8),
     "consents": Column(np.uint16),
     "known_since_day": Column(np.int32, empty=NOT_YET),
+    "bonds": Column(np.uint8),
+    "need": Column(np.uint8),
     "customer_version": Column(np.uint32),
     "membership": Column(np.uint64),
     "change_number": Column(np.uint64),
 })  # fmt: skip
 """What a row is: packed, published and recovered."""
+
+BREADTH_PERIODS = money.BUCKETS
+
+OPTIONAL: Mapping[str, Column] = MappingProxyType({
+    "costs": Column(np.int64, 4),
+    "breadth": Column(np.uint8, BREADTH_PERIODS),
+    "breadth_newest": Column(np.int16, empty=NEVER),
+})  # fmt: skip
+"""Facts that not every deployment has. Nobody pays for them before the first one.
+
+`costs`: revenue of lines that said their cost, that cost, and the same two of lines whose cost a product list said.
+`breadth`: in how many categories somebody bought in each of the 4-week periods that end with `breadth_newest`.
+"""
+
+BOUGHT = Ring(BREADTH_PERIODS, money.BUCKET_DAYS, np.uint16)
+"""Lines by category: 13 periods of four weeks."""
+DONE = Ring(52, 7, np.uint8)
+"""Interactions by kind, offers by program, needs as stated: 52 weeks."""
 
 MARKS: Mapping[str, Column] = MappingProxyType({
     "told": Column(np.uint16, empty=0xFFFF),
@@ -93,6 +114,8 @@ class CustomerState:
     customer_type: Bytes
     consents: NDArray[np.uint16]
     known_since_day: NDArray[np.int32]
+    bonds: Bytes
+    need: Bytes
     customer_version: NDArray[np.uint32]
     membership: Bits
     change_number: Bits
@@ -102,6 +125,10 @@ class CustomerState:
 
     def __init__(self) -> None:
         self.count = 0
+        self.optional: dict[str, NDArray[Any]] = {}
+        self.bought, self.done = Tallies(BOUGHT), Tallies(DONE)
+        self.names: dict[int, str] = {}
+        """What the tallies' names stand for."""
         self._index = RowIndex()
         self._grow_to(_ROOM)
 
@@ -127,6 +154,7 @@ class CustomerState:
         into = self._add(other.ids[: other.count])
         for name in FACTS:
             getattr(self, name)[into] = getattr(other, name)[: other.count]
+        self.take_tail(other, other.every_row(), into)
 
     def keep_only(self, rows: Integers) -> CustomerState:
         """A state with these rows and no others."""
@@ -134,12 +162,32 @@ class CustomerState:
         into = kept._add(self.ids[rows])
         for name in {**FACTS, **MARKS}:
             getattr(kept, name)[into] = getattr(self, name)[rows]
+        kept.take_tail(self, rows, into)
         return kept
+
+    def take_tail(self, other: CustomerState, rows: Integers, into: Integers) -> None:
+        """Copy what not every row has from another state's rows."""
+        for name, column in other.optional.items():
+            self.have(name)[into] = column[rows]
+        self.bought.restore(into, *other.bought.pack(rows))
+        self.done.restore(into, *other.done.pack(rows))
+        self.names |= other.names
+
+    def have(self, name: str) -> NDArray[Any]:
+        """An optional column, made where it is missing."""
+        if name not in self.optional:
+            self.optional[name] = OPTIONAL[name].make(len(self.ids))
+        return self.optional[name]
 
     @property
     def size_bytes(self) -> int:
-        """What all rows and their index occupy, spare room included."""
+        """What all base rows and their index occupy, spare room included."""
         return self.ids.nbytes + self._index.size_bytes + sum(int(getattr(self, name).nbytes) for name in {**FACTS, **MARKS})
+
+    @property
+    def optional_bytes(self) -> int:
+        """The same of what not every deployment has: costs, categories, interactions by kind."""
+        return sum(each.nbytes for each in self.optional.values()) + self.bought.size_bytes + self.done.size_bytes
 
     def _add(self, new: Ids) -> Integers:
         rows = np.arange(self.count, self.count + len(new), dtype=np.int64)
@@ -159,6 +207,10 @@ class CustomerState:
             if self.count:
                 grown[: self.count] = getattr(self, name)[: self.count]
             setattr(self, name, grown)
+        for name, held in self.optional.items():
+            wider = OPTIONAL[name].make(length)
+            wider[: self.count] = held[: self.count]
+            self.optional[name] = wider
 
 
 def _distinct(ids: Ids) -> tuple[Ids, Integers]:

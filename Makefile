@@ -29,17 +29,18 @@ test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka
 	$(BIN)/python -m stack.apache_kafka --check
 	DEAR_TEST_BROKER=kafka $(BIN)/python -m pytest tests/stream tests/e2e
 
-peers: install .venv/.peers ## Install what ours is compared with (scikit-learn, lifetimes, mpmath)
+peers: install .venv/.peers ## Install what ours is compared with (scikit-learn, lifetimes, mpmath, Quix Streams)
 
+# The lock is whole, and --no-deps keeps pip from refusing the pydantic that pyproject.toml overrides for quixstreams.
 .venv/.peers: requirements-peers.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-peers.lock
 	@touch $@
 
 test-peers: peers ## Compare the scoring models with their peers
 	$(BIN)/python -m pytest tests/peers
 
-bench: install ## Measure the stream loop against its peers
-	$(BIN)/python -m benchmarks.stream
+bench: peers ## Measure the stream against its peers, on Apache Kafka where Java 17 and Maven are (BENCH="--broker embedded --quick")
+	$(BIN)/python -m benchmarks.stream $(BENCH)
 
 check: install ## Lint, types, import contracts
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import NamedTuple
 
 from shared.contracts.envelope import derived_id
 from shared.contracts.topics import CUSTOMER_EVENTS
@@ -18,8 +19,19 @@ from stack.datasets import load_complete_journey
 START = datetime(2017, 1, 1, tzinfo=UTC)
 
 
+class Load(NamedTuple):
+    """What was written."""
+
+    events: int
+    bytes: int
+    customers: int
+
+
 def one_line_purchases(count: int, customers: int) -> Iterator[tuple[str, bytes]]:
-    """(profile id, event) pairs: one line each, a year of them, customers with a long tail as real shops have."""
+    """(profile id, event) pairs: one line each, over a year.
+
+    Few customers buy most, as in real shops, and far from all of them come.
+    """
     pick = random.Random(20170101)
     profiles = [derived_id("profile", f"loyalty_card:{number}") for number in range(customers)]
     for number in range(count):
@@ -63,14 +75,16 @@ def _event(event_id: str, customer: int, at: datetime, lines: list[dict[str, obj
     ).encode()
 
 
-def fill(bootstrap: str, events: Iterator[tuple[str, bytes]]) -> tuple[int, int]:
-    """Write the events to customer-events-v1 with origins, as identity would; returns (events, bytes)."""
+def fill(bootstrap: str, events: Iterator[tuple[str, bytes]]) -> Load:
+    """Write the events to customer-events-v1 with origins, as identity would."""
     count = size = 0
+    customers = set()
     with sender(bootstrap) as send:
         for profile, event in events:
             key = profile.encode()
             origin = Position("AAAAAAAAAAAAAAAAAAAAAA", partition_for(key), count)
             send.send(CUSTOMER_EVENTS.name, key, event, headers=[origin_header(origin, int(START.timestamp() * 1000))])
             count, size = count + 1, size + len(event)
+            customers.add(profile)
         send.flush(120)
-    return count, size
+    return Load(count, size, len(customers))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from services.segmentation.decoding import decode, origin_of
+from services.segmentation.decoding import Reading, decode
 from services.segmentation.domain.arrays import Ids, hex_from_ids
 from services.segmentation.domain.events import DAY_MS, EventBatch
 from services.segmentation.domain.state import CustomerState, apply_events
@@ -130,7 +130,7 @@ def decode_only(records: list[StoredRecord]) -> float:
     """Seconds to read the same fields and do nothing with them."""
     began = time.process_time()
     for batch in batches(records):
-        decode([(record, origin) for record in batch.records if (origin := origin_of(record)) is not None], "USD")
+        decode(batch.records, Reading("USD"))
     return time.process_time() - began
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import signal
@@ -134,6 +135,7 @@ class Process:
         await asyncio.Event().wait()
 
     async def _stream(self, service: Service, ids: Mapping[str, str]) -> None:
+        _collect_rarely()
         loop = StreamLoop(
             service,
             publish=self._publisher.publish,
@@ -257,3 +259,10 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _collect_rarely() -> None:
+    """What is there by now stays. A batch makes tens of thousands of tuples and no cycles: by default they are searched twenty times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)

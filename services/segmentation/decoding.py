@@ -35,8 +35,8 @@ _OTHERS = "(other)"
 
 
 def _tagged(model: type[EventData], *only: str) -> Any:
-    """The contract's envelope, reduced to what is read, told apart by its type."""
-    base = fast_struct(Event[model], frozenset(("time", *only)))  # type: ignore[valid-type]
+    """The contract's envelope, reduced to what is read, told apart by its type; identity has checked how its texts are spelt."""
+    base = fast_struct(Event[model], frozenset(("time", *only)), checked=False)  # type: ignore[valid-type]
     return msgspec.defstruct(model.__name__, [], bases=(base,), tag_field="type", tag=model.event_type, frozen=True, gc=False)
 
 
@@ -116,10 +116,10 @@ def origin_of(record: Record) -> Origin | None:
     return None
 
 
-def decode(records: Sequence[tuple[Record, Origin]], reading: Reading) -> Decoded:
+def decode(records: Sequence[Record], reading: Reading) -> Decoded:
     """Read records into columns; one that cannot be applied becomes a Reject with its reason."""
     try:
-        return Decoded(_decode_together([record for record, _ in records], reading), [record.offset for record, _ in records])
+        return Decoded(_decode_together(records, reading), [record.offset for record in records])
     except (ValueError, TypeError, RecursionError):
         # Something in there cannot be applied: one by one, it is found.
         return _decode_each(records, reading)
@@ -145,17 +145,18 @@ def _decode_together(records: Sequence[Record], reading: Reading) -> EventBatch:
     return _batch_of(ids, at_ms, events, reading)
 
 
-def _decode_each(records: Iterable[tuple[Record, Origin]], reading: Reading) -> Decoded:
+def _decode_each(records: Iterable[Record], reading: Reading) -> Decoded:
     ids: list[bytes] = []
     at_ms: list[int] = []
     events: list[Any] = []
     decoded = Decoded(event_batch([]), [])
-    for record, origin in records:
+    for record in records:
         try:
             profile, at, event = _read(record, reading)
         except (ValueError, RecursionError) as error:
             decoded.rejects.append(_reject(record, error))
-            decoded.rejected_origins.append(origin)
+            origin = origin_of(record)
+            decoded.rejected_origins += [] if origin is None else [origin]
         else:
             ids.append(profile)
             at_ms.append(at)

@@ -17,7 +17,6 @@ from services.segmentation.domain.rules import CUSTOMER_TYPES
 from services.segmentation.domain.state import Changed, apply_events
 from services.segmentation.domain.state.consents import consent_bits
 from services.segmentation.owned import Cause, Owned
-from services.segmentation.positions import Numbered
 from services.segmentation.worker import Worker
 from shared.clock import BEGINNING
 from shared.contracts.customers import CustomerPublished
@@ -75,7 +74,7 @@ def _apply(owned: Owned, decoded: Decoded) -> Changed:
     return apply_events(owned.state, events)
 
 
-def apply_history(owned: Owned, records: Sequence[Numbered], worker: Worker) -> None:
+def apply_history(owned: Owned, records: Sequence[Record], worker: Worker) -> None:
     """Apply events of the timeline: they have origins but no offsets, and settle nothing until all are there."""
     decoded = decode(records, worker.reading)
     owned.positions.parked.update((origin.log, origin.offset) for origin in decoded.rejected_origins)

@@ -237,7 +237,7 @@ class SegmentationPartitions:
     async def _read_history(self, owned: Owned, timeline: Timeline) -> None:
         owned.applying = True
         async for records in timeline:
-            apply_history(owned, [(record, origin) for record in records if (origin := origin_of(record)) is not None], self._worker)
+            apply_history(owned, [record for record in records if origin_of(record) is not None], self._worker)
             await asyncio.sleep(0)
         owned.positions.cover(timeline.committed)
         owned.applying = False

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.segmentation.decoding import Origin, origin_of
-from shared.streaming.errors import Reject
-from shared.streaming.records import Position, Record
-from shared.streaming.settling import REPLAY_HEADER
+import numpy as np
 
-Numbered = tuple[Record, Origin]
+from services.segmentation.decoding import Origin, origin_of
+from services.segmentation.domain.arrays import Integers
+from shared.streaming.errors import Reject
+from shared.streaming.records import ORIGIN_HEADER, Position, Record
+from shared.streaming.settling import REPLAY_HEADER
 
 NOTHING = -1
 
@@ -40,10 +41,30 @@ class Positions:
         """Where to read on: before any reject that may not be in the dead letters yet."""
         return min([self.applied + 1, *self.doubtful])
 
-    def take(self, records: Sequence[Record]) -> tuple[list[Numbered], list[Reject]]:
-        """The records that are to be applied now, with their origins, and those that have no origin. Moves the vector."""
+    def take(self, records: Sequence[Record]) -> tuple[Sequence[Record], list[Reject]]:
+        """The records that are to be applied now, and those that have no origin. Moves the vector."""
         self._settle_doubts(records[0].offset)
-        fresh: list[Numbered] = []
+        self.applied = max(self.applied, records[-1].offset)
+        return (records, []) if self._all_new(records) else self._take_each(records)
+
+    def _all_new(self, records: Sequence[Record]) -> bool:
+        """Does every record have an origin beyond the vector, in order? Then the vector moves; otherwise nothing has happened."""
+        origins = _origins_of(records)
+        if origins is None:
+            return False
+        logs, of_log, offsets = origins
+        order = np.argsort(of_log, kind="stable")
+        first = np.r_[True, np.diff(of_log[order]) > 0]
+        before = np.r_[NOTHING, offsets[order][:-1]]
+        before[first] = [self.vector.get(log, NOTHING) for log in logs]
+        if not (offsets[order] > before).all():
+            return False
+        last = np.r_[first[1:], True]
+        self.vector.update(zip(logs, offsets[order][last].tolist(), strict=True))
+        return True
+
+    def _take_each(self, records: Sequence[Record]) -> tuple[list[Record], list[Reject]]:
+        fresh: list[Record] = []
         lost: list[Reject] = []
         vector = self.vector
         for record in records:
@@ -52,10 +73,9 @@ class Positions:
                 lost.append(Reject(record.offset, "no-origin", "the header dear-origin is missing or unreadable"))
             elif origin.offset > vector.get(origin.log, NOTHING):
                 vector[origin.log] = origin.offset
-                fresh.append((record, origin))
+                fresh.append(record)
             elif self.parked and self._comes_again(record, origin):
-                fresh.append((record, origin))
-        self.applied = max(self.applied, records[-1].offset)
+                fresh.append(record)
         return fresh, lost
 
     def reject(self, rejects: Iterable[Reject], origins: Iterable[Origin], last_offset: int) -> None:
@@ -100,6 +120,25 @@ class Positions:
         """A batch that begins after the batch of a reject proves that the reject was parked."""
         if self.doubtful:
             self.doubtful = {offset: last for offset, last in self.doubtful.items() if first_offset <= last}
+
+
+def _origins_of(records: Sequence[Record]) -> tuple[list[bytes], Integers, Integers] | None:
+    """The logs that the records come from; by record which of them, and the offset there. None where a header is not just an origin."""
+    headers = [record.headers for record in records]
+    if set(map(len, headers)) != {1} or {each[0][0] for each in headers} != {ORIGIN_HEADER}:
+        return None
+    # Topic id, partition, offset and time of each record, one after another.
+    parts = b"/".join([each[0][1] for each in headers]).split(b"/")
+    if len(parts) != 4 * len(records):
+        return None
+    pairs = list(zip(parts[0::4], parts[1::4], strict=True))
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+    try:
+        offsets = np.array(list(map(int, parts[2::4])), dtype=np.int64)
+    except ValueError:
+        return None
+    of_log = np.array(list(map(places.__getitem__, pairs)), dtype=np.int64)
+    return [b"/".join(pair) for pair in places], of_log, offsets
 
 
 def _position(log: str, offset: int) -> Position:

@@ -28,11 +28,17 @@ def fast_decoder(model: type[Contract], only: Collection[str] = ()) -> msgspec.j
 
 
 @lru_cache(maxsize=256)
-def fast_struct(model: type[Contract], only: frozenset[str] = frozenset()) -> type[msgspec.Struct]:
-    """The struct that `fast_decoder` reads into, with the model's field names."""
+def fast_struct(model: type[Contract], only: frozenset[str] = frozenset(), checked: bool = True) -> type[msgspec.Struct]:
+    """The struct that `fast_decoder` reads into, with the model's field names.
+
+    With `checked` false, numbers are still held to their bounds, but not texts to their lengths and patterns: half the time, for readers of
+    what another service of ours has checked.
+    """
     wanted = _below(only)
     fields = [
-        _field(name, field, wanted.get(name, frozenset())) for name, field in model.model_fields.items() if not only or name in wanted
+        _field(name, field, wanted.get(name, frozenset()), checked)
+        for name, field in model.model_fields.items()
+        if not only or name in wanted
     ]
     return msgspec.defstruct(model.__name__.replace("[", "_").replace("]", ""), fields, frozen=True, gc=False, kw_only=True)
 
@@ -45,9 +51,9 @@ def _below(only: frozenset[str]) -> dict[str, frozenset[str]]:
     return {head: frozenset(rests) for head, rests in heads.items()}
 
 
-def _field(name: str, field: FieldInfo, only: frozenset[str]) -> tuple[str, Any, Any] | tuple[str, Any]:
+def _field(name: str, field: FieldInfo, only: frozenset[str], checked: bool) -> tuple[str, Any, Any] | tuple[str, Any]:
     constrained: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    derived = _type(constrained, only)
+    derived = _type(constrained, only, checked)
     if field.is_required():
         return name, derived
     if field.default_factory is not None:
@@ -55,20 +61,21 @@ def _field(name: str, field: FieldInfo, only: frozenset[str]) -> tuple[str, Any,
     return name, derived, field.default
 
 
-def _type(annotation: Any, only: frozenset[str]) -> Any:
+def _type(annotation: Any, only: frozenset[str], checked: bool) -> Any:
     """The msgspec type that accepts what pydantic accepts for an annotation."""
     if annotation is AwareDatetime:
         return Annotated[datetime, msgspec.Meta(tz=True)]
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
-        return _constrained(_type(inner, only), metadata)
+        derived = _type(inner, only, checked)
+        return derived if derived is str and not checked else _constrained(derived, metadata)
     if origin in (Union, types.UnionType):
-        return Union[tuple(_type(part, only) for part in get_args(annotation))]  # noqa: UP007 - built, not written
+        return Union[tuple(_type(part, only, checked) for part in get_args(annotation))]  # noqa: UP007 - built, not written
     if origin in (tuple, dict, list):
-        return origin[tuple(part if part is Ellipsis else _type(part, only) for part in get_args(annotation))]
+        return origin[tuple(part if part is Ellipsis else _type(part, only, checked) for part in get_args(annotation))]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return fast_struct(annotation, only)
+        return fast_struct(annotation, only, checked)
     if annotation in (str, int, float, bool, None, type(None)) or origin is Literal:
         return annotation
     raise TypeError(f"no fast decoder for {annotation!r}: teach shared.contracts.fast to read it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from shared.logs import where
@@ -53,7 +53,7 @@ class Settler:
 
     async def settle(self, batch: Batch, is_ours: Callable[[], bool]) -> None:
         """Returns when every event of the batch was applied or parked. Raises NotOurs and Stuck."""
-        mine = replace(batch, records=[record for record in batch.records if _is_for(self._group, record)])
+        mine = replace(batch, records=_ours(self._group, batch.records))
         if mine.records:
             failure = await self._apply(mine, is_ours, BATCH_ATTEMPTS)
             if failure is None:
@@ -146,6 +146,12 @@ async def failure_of(work: Awaitable[None]) -> Exception | None:
     except Exception as failure:  # noqa: BLE001 - whatever it is, the stream decides what becomes of the batch
         return failure
     return None
+
+
+def _ours(group: str, records: Sequence[Record]) -> Sequence[Record]:
+    """Without the dead letters that are put back for another group: nearly always all of them, which is cheap to see."""
+    names = {name for headers in [record.headers for record in records] for name, _ in headers}
+    return [record for record in records if _is_for(group, record)] if REPLAY_HEADER in names else records
 
 
 def _is_for(group: str, record: Record) -> bool:

@@ -15,8 +15,9 @@ from time import monotonic
 from typing import Any, ClassVar, Protocol
 
 import aiokafka
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.serializers.schemas import Schema
 from faust.transport.consumer import ensure_TP
@@ -132,9 +133,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         _renew_with_each_heartbeat(coordinator, transport.lease)
         _leave_from_generation_zero_too(coordinator)
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> dict[TP, Drained]:
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, timeout: float | None = None, **_: Any) -> dict[TP, Drained]:  # noqa: ASYNC109 - Faust's
         drained: dict[TP, Drained] = {}
-        for tp, records in (await super()._fetch_records(*args, **kwargs)).items():
+        _take_whole_batches(consumer._fetcher, self.transport.batch_records)
+        for tp, records in (await super()._fetch_records(consumer, active_partitions, timeout, None)).items():
             drained[ensure_TP(tp)] = Drained(self._drained_to.get(tp, records[0].offset), records)
             self._drained_to[tp] = records[-1].offset + 1
         self._hurry(bool(drained))
@@ -178,6 +180,39 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         asked = await consumer.end_offsets(partitions)
         ours = consumer.assignment()
         return {(tp.topic, tp.partition): max(end, consumer.highwater(tp) or 0) for tp, end in asked.items() if tp in ours}
+
+
+def _take_whole_batches(fetcher: Any, most: int) -> None:
+    """Let aiokafka hand over its own records, batch by batch, until there are `most`: it would copy each into an object of its own."""
+    room = [most]
+    for result in fetcher._records.values():
+        if isinstance(result, FetchResult):
+            result.getall = functools.partial(_take_from, result, room)
+
+
+def _take_from(result: Any, room: list[int], _: int | None = None) -> list[Any]:
+    """What `FetchResult.getall` does, for batches of format 2 outside transactions; nothing once there is no room."""
+    if room[0] <= 0 or not result.check_assignment(result._topic_partition) or not result.has_more():
+        return []
+    partition = result._partition_records
+    taken: list[Any] = []
+    while len(taken) < room[0] and partition._records.has_next():
+        batch = partition._records.next_batch()
+        if partition._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"invalid CRC in {result._topic_partition}")
+        if not batch.is_control_batch:
+            taken += _from(list(batch), partition.next_fetch_offset)
+        partition.next_fetch_offset = batch.next_offset
+    result._update_position()
+    if not partition._records.has_next():
+        result._partition_records = None
+    room[0] -= len(taken)
+    return taken
+
+
+def _from(records: list[Any], offset: int) -> list[Any]:
+    """A fetch from the middle of a batch brings all of it."""
+    return records if records and records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
 
 def _renew_with_each_heartbeat(coordinator: Any, lease: Lease) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.segmentation.decoding import Decoded, Origin, Reading, _decode_each, decode
-from shared.streaming.records import StoredRecord
+from services.segmentation.decoding import Decoded, Reading, _decode_each, decode
+from shared.streaming.records import Position, StoredRecord, origin_header
 
 KEY = "0123456789abcdef" * 2
 times = st.sampled_from(
@@ -51,5 +51,5 @@ def plain(decoded: Decoded) -> tuple[Any, ...]:
 
 @given(st.lists(st.tuples(keys, values), max_size=6))
 def test_a_batch_says_the_same_read_together_or_one_by_one(told: list[tuple[bytes | None, bytes | None]]) -> None:
-    records = [(StoredRecord(n, 0, key, value), Origin(b"log/0", n)) for n, (key, value) in enumerate(told)]
+    records = [StoredRecord(n, 0, key, value, (origin_header(Position("log", 0, n), 0),)) for n, (key, value) in enumerate(told)]
     assert plain(decode(records, Reading("USD"))) == plain(_decode_each(records, Reading("USD")))

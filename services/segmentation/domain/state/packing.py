@@ -83,7 +83,7 @@ def pack(state: CustomerState, rows: Integers, written: Written, change: LastCha
     for name, column in FACTS.items():
         records[name] = getattr(state, name)[rows].reshape(-1, column.width)
     packed = _cut(records)
-    if not (state.optional or state.bought.count or state.done.count):
+    if not packed or not (state.optional or state.bought.count or state.done.count):
         return packed
     return [record + tail for record, tail in zip(packed, _tails(state, rows), strict=True)]
 

@@ -12,6 +12,7 @@ from services.segmentation import metrics
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.scoring import margin_share_of
 from services.segmentation.domain.summary import Tally
 from services.segmentation.owned import EVERY_ROW, Cause, Owned
 from services.segmentation.worker import Worker
@@ -141,6 +142,7 @@ class Rescoring:
             if owned is not None and not owned.silent_customers_until:
                 # The first round after a rebuild finds the market, the second judges by it.
                 owned.silent_rounds = max(owned.silent_rounds - 1, 0)
+        self._worker.margin_share = margin_share_of(owned.state for owned in self._worker.owned.values())
         self._worker.all_had_turns()
         self.tallies = self._tallies
         self._slices, self._samples = None, []

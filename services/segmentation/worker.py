@@ -47,6 +47,8 @@ class Worker:
     model: ScoringModel = field(init=False)
     """In use."""
     reading: Reading = field(init=False)
+    margin_share: float | None = None
+    """Of all revenue whose cost is known."""
     _before: tuple[ScoringModel, Segments] | None = None
     """In use until now, as long as rows wait for their turn."""
 
@@ -101,7 +103,14 @@ class Worker:
 
     def _ask(self, model: ScoringModel) -> Question:
         settings = self.settings
-        return Question(self.now_ms() // DAY_MS, model, self.market, settings.defection_horizon_days, settings.discount_per_year)
+        return Question(
+            self.now_ms() // DAY_MS,
+            model,
+            self.market,
+            settings.defection_horizon_days,
+            settings.discount_per_year,
+            self.margin_share,
+        )
 
     def now(self) -> datetime:
         """The present."""

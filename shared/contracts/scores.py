@@ -33,6 +33,12 @@ class Scores(Contract):
     risk_band: Name
     expected_value_minor: Minor
     value_at_risk_minor: Minor
+    realised_minor: SignedMinor = 0
+    """Net spend ever."""
+    realised_margin_minor: SignedMinor | None = None
+    """What is left of it after unit costs, of the lines whose cost is known; null where no cost is known of anything."""
+    expected_margin_minor: SignedMinor | None = None
+    """What is left of `expected_value_minor` after unit costs, by the customer's own margin and everybody's."""
     reasons: tuple[Name, ...]
     """The two strongest reasons for the risk, strongest first."""
     model: Name

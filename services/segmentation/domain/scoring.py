@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,8 @@ BAND_FROM = MappingProxyType({"watch": 0.15, "at_risk": 0.35, "leaving": 0.60, "
 _CUTS = np.array(list(BAND_FROM.values()))
 
 _MOST_MINOR = 1e15
+_DAYS_OF_DOUBT = 5
+"""So many purchase days' usual spend at everybody's margin share are added to a customer's own."""
 _YEAR_DAYS = 365.0
 
 
@@ -37,6 +40,20 @@ class Question:
     market: Market
     horizon_days: int = 90
     discount_per_year: float = 0.1
+    margin_share: float | None = None
+    """Of all revenue whose cost is known; None where no cost is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """What is left after unit costs."""
+
+    realised_minor: Integers
+    """Of the lines whose cost is known."""
+    share: Floats
+    """Of a customer's spend: his own, as far as it is known, drawn towards everybody's."""
+    expected_minor: Integers
+    """Of the expected value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,12 @@ class ScoreBatch:
     spend_drop: Floats
     visit_drop: Floats
     strengths: Floats
+    grounds: Floats
+    """How much each sign speaks for the risk."""
+    realised_minor: Integers
+    """Net spend ever."""
+    margins: Margins | None = None
+    """None where no cost is known of anything."""
 
 
 def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
@@ -91,6 +114,8 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     strengths = bought[:, None] * signs.strengths(
         state,
         rows,
+        day=ask.today,
+        today=today,
         silence=silence,
         pauses=pauses,
         alive=alive,
@@ -127,7 +152,29 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         spend_drop=spend_drop,
         visit_drop=visit_drop,
         strengths=strengths,
+        grounds=signs.grounds(strengths, model.calibration.weights),
+        realised_minor=state.bought_minor[rows] - state.refunded_minor[rows],
+        margins=margins(state, rows, ask, expected),
     )
+
+
+def margins(state: CustomerState, rows: Integers, ask: Question, expected: Floats) -> Margins | None:
+    """Realised margin, margin share and expected margin of these rows; None where nobody's costs are known."""
+    if ask.margin_share is None:
+        return None
+    costs = state.optional["costs"][rows] if "costs" in state.optional else np.zeros((len(rows), 4), dtype=np.int64)
+    revenue = costs[:, 0] + costs[:, 2]
+    realised = revenue - costs[:, 1] - costs[:, 3]
+    usual = _DAYS_OF_DOUBT * max(ask.market.mean_spend_minor, 1.0)
+    share = (realised + ask.margin_share * usual) / (revenue + usual)
+    return Margins(realised, share, np.rint(expected * share).astype(np.int64))
+
+
+def margin_share_of(states: Iterable[CustomerState]) -> float | None:
+    """The share of all revenue of known cost that is left after it; None where there is none."""
+    sums = [each.optional["costs"][: each.count].sum(axis=0, dtype=np.int64) for each in states if "costs" in each.optional]
+    revenue = sum(int(each[0] + each[2]) for each in sums)
+    return 1.0 - sum(int(each[1] + each[3]) for each in sums) / revenue if revenue else None
 
 
 def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integers:
@@ -147,11 +194,15 @@ def told_signature(scores: ScoreBatch) -> Bits:
 
 def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
     """What is told to others: for each row the fields of `shared.contracts.scores.Scores`, ready for JSON."""
+    nothing = [None] * len(scores.rows)
+    realised, expected_margins = (
+        (scores.margins.realised_minor.tolist(), scores.margins.expected_minor.tolist()) if scores.margins else (nothing, nothing)
+    )
     columns = (
         scores.bought, scores.recency_days, scores.day_count, scores.monetary_minor, scores.cell, scores.value_class,
-        scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor,
+        scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor, scores.realised_minor,
     )  # fmt: skip
-    rows = zip(*(column.tolist() for column in columns), signs.two_strongest(scores.strengths), strict=True)
+    rows = zip(*(column.tolist() for column in columns), realised, expected_margins, signs.two_strongest(scores.grounds), strict=True)
     return [
         {
             "recency_days": recency if bought else None,
@@ -164,8 +215,12 @@ def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
             "risk_band": BANDS[band],
             "expected_value_minor": expected,
             "value_at_risk_minor": at_risk,
+            "realised_minor": so_far,
+            "realised_margin_minor": margin,
+            "expected_margin_minor": to_come,
             "reasons": reasons,
             "model": model,
         }
-        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, reasons in rows
+        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, so_far, *rest in rows
+        for margin, to_come, reasons in (rest,)
     ]

@@ -7,6 +7,7 @@ from enum import StrEnum
 import numpy as np
 
 from services.segmentation.domain.arrays import Floats, Integers
+from services.segmentation.domain.names import COMPLAINT, EMAIL_CLICKED, EMAIL_OPENED, EMAIL_SENT, REFUNDS, code_of
 from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import count_days
 from services.segmentation.domain.state.rows import CustomerState
@@ -30,6 +31,8 @@ class Sign(StrEnum):
     BOUGHT_ONCE = "bought_once"
     COMPLAINED = "complained"
     RETURNS = "returns"
+    NARROWER_BASKET = "narrower_basket"
+    EMAIL_SILENCE = "email_silence"
     BUYS_RARELY = "buys_rarely"
     MAY_HAVE_LEFT = "may_have_left"
     FEW_VISITS_LATELY = "few_visits_lately"
@@ -38,6 +41,10 @@ class Sign(StrEnum):
 SIGNS = tuple(Sign)
 _NAMED = SIGNS.index(Sign.FEW_VISITS_LATELY)
 """Signs from here on are only learned from: too vague to be a reason."""
+_IN_MODEL = np.array([sign in (Sign.OVERDUE, Sign.LONG_SILENCE, Sign.BOUGHT_ONCE, Sign.BUYS_RARELY, Sign.MAY_HAVE_LEFT) for sign in SIGNS])
+"""What the model's own risk already rests on: a reason whatever outcomes have taught about the rest."""
+_RECENT_WEEKS, _LATELY_WEEKS = 12, 26
+_MAILS_THAT_SAY_SOMETHING = 3
 
 
 def falling_spend(buckets: Integers, first_day: Integers, today: Integers) -> Floats:
@@ -72,10 +79,48 @@ def _drop(recent: Integers, recent_days: Integers, before: Integers, before_days
     return np.where(judged, np.clip(1.0 - np.maximum(recent, 0) / recent_days / rate_before, 0.0, 1.0), 0.0)
 
 
+def narrower_basket(state: CustomerState, rows: Integers, day: int) -> Floats:
+    """By how much the categories of a 4-week period fell, the newest three against the six before; periods without any do not count."""
+    if "breadth" not in state.optional:
+        return np.zeros(len(rows))
+    newest = state.optional["breadth_newest"][rows].astype(np.int64)
+    held = money.by_age(state.optional["breadth"][rows].astype(np.int64), newest, np.full(len(rows), day // money.BUCKET_DAYS))
+    recent, before = held[:, :RECENT_BUCKETS], held[:, RECENT_BUCKETS : RECENT_BUCKETS + BEFORE_BUCKETS]
+    came, came_before = (recent > 0).sum(axis=1), (before > 0).sum(axis=1)
+    usual = before.sum(axis=1) / np.maximum(came_before, 1)
+    now = recent.sum(axis=1) / np.maximum(came, 1)
+    return np.where((came > 0) & (came_before > 1), np.clip(1.0 - now / np.maximum(usual, 1), 0.0, 1.0), 0.0)
+
+
+def email_silence(state: CustomerState, rows: Integers, day: int) -> Floats:
+    """How many mails of twelve weeks were all left unopened, from 0 (too few, or one was opened) towards 1."""
+    sent = _done(state, rows, day, _RECENT_WEEKS, EMAIL_SENT)
+    seen = _done(state, rows, day, _RECENT_WEEKS, EMAIL_OPENED, EMAIL_CLICKED)
+    return np.where((sent >= _MAILS_THAT_SAY_SOMETHING) & (seen == 0), sent / (sent + _MAILS_THAT_SAY_SOMETHING), 0.0)
+
+
+def _done(state: CustomerState, rows: Integers, day: int, weeks: int, *names: str) -> Integers:
+    """How often in the last weeks, of which the running one counts as far as it is."""
+    week = day // 7
+    counted: Integers = np.sum([state.done.counts(rows, code_of(name), week - weeks + 1, week) for name in names], axis=0, dtype=np.int64)
+    return counted
+
+
+def _returns(state: CustomerState, rows: Integers, today: Integers, day: int) -> Floats:
+    refunds = _done(state, rows, day, _LATELY_WEEKS, REFUNDS)
+    if not refunds.any():
+        return np.zeros(len(rows))
+    visits = recent_visits(state, rows, today, _LATELY_WEEKS * 7)
+    share: Floats = np.clip(_RETURNS_COUNT_DOUBLE * refunds / np.maximum(refunds + visits, 1), 0.0, 1.0)
+    return share
+
+
 def strengths(
     state: CustomerState,
     rows: Integers,
     *,
+    day: int,
+    today: Integers,
     silence: Floats,
     pauses: Floats,
     alive: Floats,
@@ -87,10 +132,10 @@ def strengths(
 ) -> Floats:
     """Shape (n, signs); every buyer has at least two, because nobody is sure to buy and who bought twice may leave after each purchase.
 
-    `visits` are those within the horizon before today. The model's probabilities: of so long a `silence` and of a `pauses` for the
-    whole horizon of who still lives, and to be `alive`.
+    `day` is the day asked about, `today` the same by row, but never before a row's newest purchase; `visits` are those within the horizon
+    before today. The model's probabilities: of so long a `silence` and of a `pauses` for the whole horizon of who still lives, and to be
+    `alive`.
     """
-    bought = np.maximum(state.bought_minor[rows], 1)
     return np.stack(
         [
             1.0 - silence,
@@ -98,8 +143,10 @@ def strengths(
             visit_drop,
             np.minimum(recency / horizon_days, 1.0),
             np.where(state.day_count[rows] == 1, 0.5, 0.0),
-            np.where(state.complaint_count[rows] > 0, 0.75, 0.0),
-            np.clip(_RETURNS_COUNT_DOUBLE * state.refunded_minor[rows] / bought, 0.0, 1.0),
+            np.where(_done(state, rows, day, _LATELY_WEEKS, COMPLAINT) > 0, 0.75, 0.0),
+            _returns(state, rows, today, day),
+            narrower_basket(state, rows, day),
+            email_silence(state, rows, day),
             _LAST_RESORT * pauses,
             _LAST_RESORT * (1.0 - alive),
             1.0 / (1.0 + visits),
@@ -108,9 +155,21 @@ def strengths(
     )
 
 
-def two_strongest(signs: Floats) -> list[tuple[str, ...]]:
+def grounds(strengths: Floats, weights: tuple[float, ...]) -> Floats:
+    """How much each sign speaks for the risk: as strong as it is, and as outcomes have taught where they did.
+
+    A sign that outcomes do not hold against anybody is no reason.
+    """
+    if not weights:
+        return strengths
+    learned = np.maximum(np.array(weights), 0.0)
+    found: Floats = strengths * np.where(_IN_MODEL, 1.0 + learned, learned)
+    return found
+
+
+def two_strongest(grounds: Floats) -> list[tuple[str, ...]]:
     """The names of each row's two strongest signs, strongest first; a sign without strength is none."""
-    named = signs[:, :_NAMED]
+    named = grounds[:, :_NAMED]
     order = np.argsort(-named, axis=1, kind="stable")[:, :2]
     held = np.take_along_axis(named, order, axis=1) > 0
     rows = zip(order.tolist(), held.tolist(), strict=True)

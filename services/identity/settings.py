@@ -17,6 +17,8 @@ class IdentitySettings(Settings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8081
     reference_cache: Annotated[int, Field(ge=1000)] = 100_000
     """How many references a process keeps in memory; about 300 bytes each."""
+    ingest_waiting_limit: Annotated[int, Field(ge=1)] = 10_000
+    """Events that may wait for the broker in one process; whoever brings more is told to come again (429)."""
 
 
 def check_ingest_is_guarded(settings: Settings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.identity.api import customers, events, overview, segment, timeline
-from services.identity.api.edge import Edge
+from services.identity.api.edge import Edge, Waiting
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock
 from shared.service import Publisher
@@ -13,7 +13,7 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall)
+    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall, Waiting(settings.ingest_waiting_limit))
     router = APIRouter(prefix="/v1")
     parts = (events.create_router(edge), segment.create_router(edge), customers.create_router(edge, clock))
     for part in (*parts, overview.router, timeline.router):

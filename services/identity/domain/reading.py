@@ -15,8 +15,6 @@ from services.identity.domain.rejects import Refused, RejectReason
 Json = Mapping[str, Any]
 
 LARGEST_QUANTITY = 10**9
-LONGEST_TEXT = 256
-"""What a name of ours may have."""
 
 _ZonedTime: Any = Annotated[datetime, msgspec.Meta(tz=True)]
 _encoder = msgspec.json.Encoder(order="deterministic", decimal_format="number")
@@ -101,13 +99,14 @@ def a_moment(value: object, path: str) -> datetime:
 
 def a_quantity(value: object, path: str) -> int:
     """A whole number from 0. Compared before it is made an integer: 1e999999999 is a short text and a long number."""
-    number = _decimal(value, path)
+    number = a_number(value, path)
     if not 0 <= number <= LARGEST_QUANTITY or number != number.to_integral_value():
         raise invalid(path, f"a whole number from 0 to {LARGEST_QUANTITY} is expected")
     return int(number)
 
 
-def _decimal(value: object, path: str) -> Decimal:
+def a_number(value: object, path: str) -> Decimal:
+    """A finite number, also as a text."""
     if not isinstance(value, bool) and isinstance(value, int | str | Decimal):
         try:
             number = Decimal(value)
@@ -116,14 +115,6 @@ def _decimal(value: object, path: str) -> Decimal:
         if number.is_finite():
             return number
     raise invalid(path, "a number is expected")
-
-
-def is_negative(value: object) -> bool:
-    """Is it a number below 0, as a number or as text?"""
-    try:
-        return not isinstance(value, bool) and isinstance(value, int | str | Decimal) and Decimal(value) < 0
-    except ArithmeticError:
-        return False
 
 
 def minor_units(value: object, path: str, currency: str, times: int = 1) -> int:

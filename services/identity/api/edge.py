@@ -26,6 +26,16 @@ from shared.streaming.errors import MessageTooLarge, Unavailable
 from shared.streaming.records import Message
 
 BATCH_LIMIT_BYTES = 500_000
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "Not JSON, or not packed as it says."},
+    401: {"description": "A key or a signature is needed."},
+    413: {"description": "More than is taken at once."},
+    415: {"description": "Of a type or in an encoding that is not read."},
+    422: {"description": "Not a valid event; the reason and the place are in the answer."},
+    429: {"description": "Too much waits for the broker; send it again after Retry-After."},
+    503: {"description": "The broker is away; send it again after Retry-After."},
+}
+"""What every way in may answer, as problem documents."""
 _STATUS = {RejectReason.MALFORMED_JSON: 400, RejectReason.OVERSIZED: 413}
 _TITLES = {
     RejectReason.MALFORMED_JSON: "Not JSON",

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 
 from services.identity.api.edge import (
     BATCH_LIMIT_BYTES,
+    REFUSALS,
     Edge,
     Verdict,
     answered,
@@ -28,9 +29,9 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 def create_router(edge: Edge) -> APIRouter:
     """`POST /events`."""
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(tags=["ingest"], responses=REFUSALS)
 
-    @router.post("/events", status_code=202)
+    @router.post("/events", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
     async def accept_events(request: Request) -> Response:
         """One CloudEvent (`application/cloudevents+json`, or with `ce-` headers) or several (`application/cloudevents-batch+json`).
 

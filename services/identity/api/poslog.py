@@ -6,7 +6,7 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from services.identity.api.edge import BATCH_LIMIT_BYTES, Edge, accept_documents, answered, read_body, refused, translated
+from services.identity.api.edge import BATCH_LIMIT_BYTES, REFUSALS, Edge, accept_documents, answered, read_body, refused, translated
 from services.identity.domain.poslog import Stores, transactions, translate
 from services.identity.domain.reading import read_json
 from services.identity.domain.rejects import Refused
@@ -14,9 +14,9 @@ from services.identity.domain.rejects import Refused
 
 def create_router(edge: Edge, stores: Stores) -> APIRouter:
     """`POST /poslog`."""
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(tags=["ingest"], responses=REFUSALS)
 
-    @router.post("/poslog", status_code=202)
+    @router.post("/poslog", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
     async def accept_poslog(request: Request) -> Response:
         """One transaction of POSLog 6 in JSON, or several.
 

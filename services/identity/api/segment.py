@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from services.identity.api.edge import (
     BATCH_LIMIT_BYTES,
+    REFUSALS,
     Edge,
     Verdict,
     answered,
@@ -40,7 +41,7 @@ _batch = msgspec.json.Decoder(_Batch)
 
 def create_router(edge: Edge) -> APIRouter:
     """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`."""
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(tags=["ingest"], responses=REFUSALS)
 
     @router.post("/track")
     async def track(request: Request) -> Response:

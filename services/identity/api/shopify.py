@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.identity import metrics
-from services.identity.api.edge import BATCH_LIMIT_BYTES, Edge, Verdict, answered, items, raise_if_away, read_body, refused
+from services.identity.api.edge import BATCH_LIMIT_BYTES, REFUSALS, Edge, Verdict, answered, items, raise_if_away, read_body, refused
 from services.identity.domain import shopify
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.reading import Json, an_object, read_json
@@ -25,7 +25,7 @@ PATIENCE = timedelta(hours=1)
 
 def create_router(edge: Edge, secrets: tuple[str, ...]) -> APIRouter:
     """`POST /shopify/webhooks`."""
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(tags=["ingest"], responses=REFUSALS)
 
     @router.post("/shopify/webhooks")
     async def accept_webhook(request: Request) -> Response:

@@ -255,6 +255,16 @@ async def test_a_segment_retry_with_a_new_sent_at_is_a_repeat(live_world: World)
         assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (1, 1, 0)
 
 
+async def test_a_message_id_that_is_used_again_for_something_else_is_quarantined(live_world: World) -> None:
+    async with client_of(live_world) as client:
+        for price in (19.99, 29.99):
+            told = {**ORDER, "timestamp": "2026-03-01T12:00:00Z", "properties": {"products": [{"sku": "a", "price": price}]}}
+            assert (await client.post("/v1/track", json=told)).status_code == 200
+        await live_world.bus.settle()
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (1, 0, 1)
+
+
 async def test_a_customer_is_found_by_any_reference_and_spelling(world: World) -> None:
     async with client_of(world) as client:
         await world.send(identify("1", traits={"name": "Ann"}), purchase("2", "loyalty_card:7"))

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.identity.domain.events import SOURCE_TOPICS
 from services.identity.domain.segment import MESSAGE_TYPES
 from services.identity.settings import IdentitySettings
 from services.identity.store import positions
@@ -135,7 +136,8 @@ async def test_an_order_that_is_cancelled_before_it_is_paid_leaves_nothing(world
         assert positions.outcomes()["quarantined"] == 0
 
 
-async def test_an_order_does_not_undo_a_withdrawal_that_is_younger_than_its_consent(world: World) -> None:
+async def test_an_order_does_not_undo_a_withdrawal_that_is_younger_than_its_consent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.identity.api.customers.EFFECT_SECONDS", 0.05)
     async with client_of(world, SHOPIFY) as client:
         await webhook(client, "orders/create", ORDER)
         await world.bus.settle()
@@ -213,19 +215,21 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize("body", NASTY)
 @pytest.mark.parametrize("path", [*MESSAGE_TYPES, "events", "poslog", "shopify/webhooks"])
-async def test_nasty_bytes_are_refused_on_every_way_in(world: World, path: str, body: bytes) -> None:
-    if path == "shopify/webhooks" or path == "poslog":
-        body = body.replace(b'"userId"', b'"id"')
+async def test_nasty_bytes_are_refused_on_every_way_in(world: World, path: str) -> None:
     async with client_of(world, SHOPIFY) as client:
-        if path == "shopify/webhooks":
-            answer = await webhook(client, "orders/create", body)
-        else:
-            answer = await client.post(f"/v1/{path}", content=body, headers={"content-type": "application/cloudevents+json"})
-        # A journal without lines of goods is no event, whatever else it says.
-        assert 400 <= answer.status_code < 500 or answer.json()["items"][0]["ignored"] == "no_sale", answer.text
-        assert answer.status_code == 202 or answer.headers["content-type"] == MEDIA_TYPE
+        for body in NASTY:
+            if path == "shopify/webhooks":
+                answer = await webhook(client, "orders/create", body.replace(b'"userId"', b'"id"'))
+            else:
+                answer = await client.post(f"/v1/{path}", content=body, headers={"content-type": "application/cloudevents+json"})
+            # A journal without lines of goods is no event, whatever else it says.
+            if path == "poslog" and answer.status_code == 202:
+                assert answer.json()["items"][0]["ignored"] == "no_sale"
+            else:
+                assert 400 <= answer.status_code < 500, answer.text
+                assert answer.headers["content-type"] == MEDIA_TYPE
+        assert all(world.bus.records(topic) == [] for topic in SOURCE_TOPICS)
 
 
 async def test_what_happened_in_1900_is_kept(live_world: World) -> None:

@@ -9,12 +9,11 @@ import secrets
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 
 from services.identity import metrics
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SourceEvent, read_event
@@ -101,7 +100,7 @@ class Edge:
     currency: str
     write_keys: tuple[str, ...]
     wall: Clock
-    waiting: Waiting = field(default_factory=lambda: Waiting(10_000))
+    waiting: Waiting
 
     def authorize(self, request: Request, key_in_body: object = None) -> None:
         """The write key, as Basic user name or Bearer token. Raises 401. Without keys the edge is open to this machine."""
@@ -240,22 +239,6 @@ def raise_if_away(verdicts: Sequence[Verdict]) -> None:
 def items(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """The verdicts as an answer shows them."""
     return [verdict.item(index) for index, verdict in enumerate(verdicts)]
-
-
-async def accept_documents(documents: Sequence[Sequence[bytes | Verdict]], edge: Edge) -> Response:
-    """The answer to several documents, each of which is some events: an item per event, with the index of its document.
-
-    202 where all were accepted or need nothing, 207 where some were. Raises 503, and the problem of one that came alone.
-    """
-    verdicts = await edge.accept_all([item for each in documents for item in each])
-    raise_if_away(verdicts)
-    problems = [each.problem for each in verdicts if each.problem is not None]
-    if problems and len(documents) == 1:
-        raise problems[0]
-    indexes = [index for index, each in enumerate(documents) for _ in each]
-    accepted = sum(each.problem is None and each.ignored is None for each in verdicts)
-    shown = [verdict.item(index) for index, verdict in zip(indexes, verdicts, strict=True)]
-    return JSONResponse({"accepted": accepted, "items": shown}, 207 if problems else 202)
 
 
 async def answered(way: str, answering: Awaitable[Response]) -> Response:

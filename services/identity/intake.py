@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.identity import metrics
+from services.identity.domain.cloudevents import from_kafka
 from services.identity.domain.duplicates import Arrival
 from services.identity.domain.events import SourceEvent, read_event
-from services.identity.domain.rejects import Refusal, RejectReason
+from services.identity.domain.rejects import Refusal, Refused, RejectReason
 from services.identity.store.timeline import origin_of
 from shared.clock import Clock
-from shared.contracts.topics import TOPICS
+from shared.contracts.topics import TOPICS, Topic
 from shared.streaming.errors import Reject
 from shared.streaming.records import Batch, Record
 
@@ -70,7 +71,7 @@ def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock]) -> Intake:
     rejects: list[Reject] = []
     topic = _TOPICS[batch.topic]
     for record in batch.records:
-        read = _believed(read_event(record.value, currency, topic), clocks)
+        read = _believed(_read(record, currency, topic), clocks)
         if isinstance(read, Refusal):
             rejects.append(Reject(record.offset, read.reason.value, read.detail))
             metrics.REJECTED.labels(read.reason.value, "stream").inc()
@@ -78,6 +79,16 @@ def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock]) -> Intake:
             incoming.append(_incoming(batch, record, read))
     metrics.RECEIVED.labels(batch.topic).inc(len(batch.records))
     return Intake(incoming, tuple(rejects))
+
+
+def _read(record: Record, currency: str, topic: Topic) -> SourceEvent | Refusal:
+    value = record.value
+    if record.headers:
+        try:
+            value = from_kafka(record.headers, value or b"") or value
+        except Refused as refused:
+            return refused.refusal
+    return read_event(value, currency, topic)
 
 
 def _believed(read: SourceEvent | Refusal, clocks: Sequence[Clock]) -> SourceEvent | Refusal:

@@ -17,7 +17,7 @@ from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS
 from shared.streaming.errors import InvalidEvents, Unavailable
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
-from shared.streaming.records import Batch, read_origin
+from shared.streaming.records import ORIGIN_HEADER, Batch, Message, read_origin
 from tests.identity.world import CARD, World, batch, consent, day, identify, interaction, message, purchase, refund, topic_of
 
 pytestmark = pytest.mark.anyio
@@ -356,3 +356,28 @@ async def test_what_every_source_sends_ends_in_exactly_one_outcome(world: World)
     await (await world.start()).send(*sent)
     assert sum(positions.outcomes().values()) == len(sent)
     assert {topic_of(each).name for each in sent} == {topic.name for topic in world.service.listens}
+
+
+async def test_a_record_in_binary_mode_is_the_event_that_its_structured_twin_is(world: World) -> None:
+    await world.start()
+    sent = purchase("reçu 1")
+    attributes = [(f"ce_{name}", str(value).encode()) for name, value in sent.items() if name != "data"]
+    binary = Message(CARD.encode(), json.dumps(sent["data"]).encode(), [*attributes, ("content-type", b"application/json")])
+    for told in (binary, message(sent)):
+        await world.bus.append(PURCHASES, told)
+    await world.bus.settle()
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 1, "quarantined": 0, "parked": 0}
+    [passed] = world.bus.records(CUSTOMER_EVENTS)
+    assert json.loads(passed.value or b"")["id"] == "reçu 1"
+    assert [name for name, _ in passed.headers] == [ORIGIN_HEADER]
+
+
+async def test_a_record_with_bad_headers_is_parked_with_them_and_its_neighbour_passes(world: World) -> None:
+    await world.start()
+    bad = [("ce_id", b"\xff"), ("ce_type", b"dear.PurchaseRecorded")]
+    await world.bus.append(PURCHASES, Message(CARD.encode(), b"{}", bad))
+    await world.send(purchase("2"))
+    [parked] = world.bus.parked()
+    assert (parked["reason"], parked["detail"]) == ("invalid", "ce_id: UTF-8 is expected")
+    assert [name for name, _ in parked["headers"]] == ["ce_id", "ce_type"]
+    assert passed_on(world.bus) == ["2"]

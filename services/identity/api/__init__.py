@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, overview, segment, timeline
-from services.identity.api.edge import Edge
+from services.identity.api import customers, events, overview, poslog, segment, shopify, timeline
+from services.identity.api.edge import Edge, Waiting
+from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock
 from shared.service import Publisher
@@ -13,9 +16,20 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall)
+    waiting = Waiting(settings.ingest_waiting_limit)
+    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall, waiting)
+    ways_in = (
+        events.create_router(edge),
+        segment.create_router(edge),
+        poslog.create_router(edge, _stores(settings)),
+        shopify.create_router(edge, settings.shopify_webhook_secrets),
+    )
     router = APIRouter(prefix="/v1")
-    parts = (events.create_router(edge), segment.create_router(edge), customers.create_router(edge, clock))
-    for part in (*parts, overview.router, timeline.router):
+    for part in (*ways_in, customers.create_router(edge, clock), overview.router, timeline.router):
         router.include_router(part)
     return router
+
+
+def _stores(settings: IdentitySettings) -> Stores:
+    zones = {store: ZoneInfo(name) for store, name in settings.store_time_zones.items()}
+    return Stores(zones, ZoneInfo(settings.home_time_zone), settings.reporting_currency)

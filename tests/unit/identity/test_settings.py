@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from services.identity.app import build
@@ -24,3 +26,18 @@ def test_on_this_machine_it_may(host: str) -> None:
 
 def test_with_write_keys_it_may_anywhere() -> None:
     assert build(MemoryBus(), IdentitySettings(host="0.0.0.0", ingest_write_keys=("k",)), WallClock()).name == "identity"
+
+
+def test_zones_and_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEAR_STORE_TIME_ZONES", '{"120": "Asia/Bangkok"}')
+    monkeypatch.setenv("DEAR_SHOPIFY_WEBHOOK_SECRETS", "old, new,")
+    settings = IdentitySettings()
+    assert (settings.store_time_zones, settings.shopify_webhook_secrets) == ({"120": "Asia/Bangkok"}, ("old", "new"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"home_time_zone": "Bangkok"}, {"store_time_zones": {"120": "Asia/Nowhere"}}, {"home_time_zone": "../etc"}]
+)
+def test_a_zone_that_nobody_knows_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        IdentitySettings(**wrong)

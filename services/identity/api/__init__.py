@@ -1,10 +1,10 @@
-"""Identity's HTTP: the ingest edge, customers and their consents, what became of events, and the timeline."""
+"""Identity's HTTP: the ingest edge, customers and their consents, what became of events, the timeline, and API keys."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, overview, segment, timeline
+from services.identity.api import customers, events, keys, overview, segment, timeline
 from services.identity.api.edge import Edge
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock
@@ -13,9 +13,9 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall)
+    edge = Edge(publisher.append, settings.reporting_currency, wall)
     router = APIRouter(prefix="/v1")
     parts = (events.create_router(edge), segment.create_router(edge), customers.create_router(edge, clock))
-    for part in (*parts, overview.router, timeline.router):
+    for part in (*parts, overview.router, timeline.router, keys.create_router(settings.pepper, wall)):
         router.include_router(part)
     return router

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,6 +13,7 @@ from fastapi import Request
 from services.identity import metrics
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SourceEvent, read_event
 from services.identity.domain.rejects import Refusal, RejectReason
+from shared.access.gate import gate_of
 from shared.clock import Clock
 from shared.contracts.topics import Topic
 from shared.problems import Problem
@@ -57,16 +55,11 @@ class Edge:
 
     append: Callable[[Topic, Message], Awaitable[None]]
     currency: str
-    write_keys: tuple[str, ...]
     wall: Clock
 
     def authorize(self, request: Request, key_in_body: object = None) -> None:
-        """The write key, as Basic user name or Bearer token. Raises 401. Without keys the edge is open to this machine."""
-        given = _given_key(request) or (key_in_body if isinstance(key_in_body, str) else "")
-        # Every key is compared, so the time taken tells nothing.
-        if self.write_keys and not sum(secrets.compare_digest(given.encode(), key.encode()) for key in self.write_keys):
-            detail = "Send a write key as the user name of Basic authentication, or as a Bearer token."
-            raise Problem(401, "Write key needed", detail, {"WWW-Authenticate": 'Basic realm="dear"'})
+        """A key that may send events, in the request's header or its body. Raises 401, 403 and 429."""
+        gate_of(request).check(request, key_in_body)
 
     def read(self, raw: bytes) -> Verdict:
         """Is it an event that identity will accept?"""
@@ -107,18 +100,6 @@ def refused(refusal: Refusal) -> Verdict:
     metrics.REJECTED.labels(refusal.reason.value, "edge").inc()
     title = _TITLES.get(refusal.reason, "Invalid event")
     return Verdict(problem=Problem(_STATUS.get(refusal.reason, 422), title, refusal.detail, reason=refusal.reason.value))
-
-
-def _given_key(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return ""
-    try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 from services.identity import metrics
 from services.identity.api.edge import BATCH_LIMIT_BYTES, Edge, decode, items, raise_if_away, read_body
 from services.identity.domain.events import EVENT_LIMIT_BYTES
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.problems import Problem
 
 STRUCTURED = "application/cloudevents+json"
@@ -18,7 +20,7 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 def create_router(edge: Edge) -> APIRouter:
     """`POST /events`."""
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(tags=["ingest"], dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
     @router.post("/events", status_code=202)
     async def accept_events(request: Request) -> Response:

@@ -124,7 +124,13 @@ class Keyring:
                 on_known()
             if self._learnt_at is not None:
                 metrics.KEYS_AGE_SECONDS.set(self.steady() - self._learnt_at)
-            await asyncio.sleep(REFRESH_SECONDS if self.is_known else ASK_AGAIN_SECONDS / 4)
+            await asyncio.sleep(self._pause_seconds())
+
+    def _pause_seconds(self) -> float:
+        """The first key closes what was open: it is looked for more often."""
+        if not self.is_known:
+            return ASK_AGAIN_SECONDS / 4
+        return ASK_AGAIN_SECONDS if self.is_empty else REFRESH_SECONDS
 
     def judge(self, presented: str) -> Caller | Refused:
         """Whose key it is. The same work is done for keys that are known and that are not, so the time taken tells nothing."""

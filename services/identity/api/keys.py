@@ -65,7 +65,7 @@ def create_router(pepper: bytes | None, wall: Clock) -> APIRouter:
         if lacking := caller_may(request, new.scopes):
             raise Problem(403, "Scope missing", f"scopes: your own key lacks {', '.join(lacking)}, so it cannot give them.")
         key_id, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
-        record = _record(new, key_id, digest_of(pepper, key_id, secret), wall.now())
+        record = _record(new, key_id, digest_of(pepper, key_id, secret), _now(wall))
         name = new.name or f"key-{key_id}"
         try:
             await in_store(store.change, name, lambda keys: with_key(keys, record))
@@ -74,12 +74,12 @@ def create_router(pepper: bytes | None, wall: Clock) -> APIRouter:
             detail = f"name: {name} has {ACTIVE_MAX} active keys, {ids}; revoke the one that is not used any more, or choose another name."
             raise Problem(409, "Two active keys", detail) from full
         await gate_of(request).keyring.refresh()
-        return {**_shown(name, record, wall.now()), "key": presented(key_id, secret)}
+        return {**_shown(name, record, record.created_at), "key": presented(key_id, secret)}
 
     @router.get("", dependencies=guarded)
     async def list_keys() -> dict[str, Any]:
         """Every key that was ever made, without its secret."""
-        now = wall.now()
+        now = _now(wall)
         return {"keys": [_shown(name, key, now) for name, key in await in_store(store.every)], "scopes": dict(GRANTED)}
 
     @router.delete("/{key_id}", dependencies=guarded, responses={404: {"description": "There is no such key."}})
@@ -88,7 +88,7 @@ def create_router(pepper: bytes | None, wall: Clock) -> APIRouter:
         name = await in_store(store.name_of, key_id)
         if name is None:
             raise Problem(404, "No such key", f"There is no key {key_id!r}; GET /v1/keys lists them, by the part between the underscores.")
-        now = wall.now()
+        now = _now(wall)
         after = await in_store(store.change, name, lambda keys: revoked(keys, key_id, now))
         await gate_of(request).keyring.refresh()
         return next(_shown(name, key, now) for key in after if key.id == key_id)
@@ -99,6 +99,11 @@ def create_router(pepper: bytes | None, wall: Clock) -> APIRouter:
         return Response(msgspec.json.encode(await roster()), media_type="application/json")
 
     return router
+
+
+def _now(wall: Clock) -> datetime:
+    """To the second, so that an answer says what the database will say."""
+    return wall.now().replace(microsecond=0)
 
 
 def _record(new: NewKey, key_id: str, digest: bytes, now: datetime) -> KeyRecord:

@@ -105,7 +105,9 @@ class Process:
         work = asyncio.create_task(self._work(service, client))
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({work, stopping, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(beside):
+                task.result()  # They never end by themselves: raises what ended them.
         finally:
             self._progress.wait_for("leaving", "the process is leaving")
             await server.stop()

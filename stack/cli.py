@@ -257,7 +257,7 @@ def keys_revoke(
     identity: Identity = None,
     as_json: Json = False,
 ) -> None:
-    """End a key for good: at identity at once, on the other services within five seconds."""
+    """End a key for good; every service refuses it within five seconds."""
     from stack.keys import revoke_key
 
     raise typer.Exit(revoke_key(data_dir, identity, key, as_json))

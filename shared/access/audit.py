@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -45,9 +45,10 @@ class Trail:
     """None: nothing that is to be written down."""
     method: str = ""
     route: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Sequence[tuple[bytes, bytes]] = ()
     """What the caller is told of his rate limit."""
-    request: str = field(default_factory=lambda: secrets.token_hex(8))
+    request: str = ""
+    """The same in all entries of one request."""
     subjects: dict[str, None] = field(default_factory=dict)
 
 
@@ -143,6 +144,7 @@ class AuditLog:
 
 def _entry(trail: Trail, outcome: str) -> dict[str, Any]:
     at = datetime.now(UTC)
+    trail.request = trail.request or secrets.token_hex(8)
     subjects = list(trail.subjects)
     return {
         # In order of time, so that the key is also the order of reading.

@@ -25,10 +25,10 @@ class Bucket:
             return 0.0
         return (1 - self._tokens) / self.rate
 
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> list[tuple[bytes, bytes]]:
         """The fields of the IETF draft on rate limits: what there is, and how it fills."""
         full_in = math.ceil((self.size - self._tokens) / self.rate)
-        return {
-            "RateLimit-Policy": f'"key";q={self.size};w={WINDOW_SECONDS}',
-            "RateLimit": f'"key";r={int(self._tokens)};t={full_in}',
-        }
+        return [
+            (b"ratelimit-policy", b'"key";q=%d;w=%d' % (self.size, WINDOW_SECONDS)),
+            (b"ratelimit", b'"key";r=%d;t=%d' % (self._tokens, full_in)),
+        ]

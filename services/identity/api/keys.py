@@ -84,7 +84,7 @@ def create_router(pepper: bytes | None, wall: Clock) -> APIRouter:
 
     @router.delete("/{key_id}", dependencies=guarded, responses={404: {"description": "There is no such key."}})
     async def revoke(key_id: str, request: Request) -> dict[str, Any]:
-        """End a key: here at once, on the other services within seconds. It stays in the list."""
+        """End a key: in this process at once, in all others within five seconds. It stays in the list."""
         name = await in_store(store.name_of, key_id)
         if name is None:
             raise Problem(404, "No such key", f"There is no key {key_id!r}; GET /v1/keys lists them, by the part between the underscores.")

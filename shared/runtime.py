@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
@@ -18,6 +19,11 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from shared.access.audit import AuditLog
+from shared.access.gate import Gate
+from shared.access.guarding import check_guarded, is_loopback
+from shared.access.keyring import Keyring
+from shared.access.learning import ask_identity
 from shared.clock import Clock, ReplayClock, WallClock
 from shared.contracts.topics import TOPICS
 from shared.http import create_app
@@ -74,6 +80,7 @@ class Process:
     """The parts of one process, started and stopped in order."""
 
     def __init__(self, module: ModuleType, name: str, role: Role, settings: Settings) -> None:
+        check_guarded(settings)
         self._name = name
         self._role = role
         self._settings = settings
@@ -81,6 +88,7 @@ class Process:
         self._clock: Clock = WallClock() if settings.clock == "live" else ReplayClock()
         self._lease = Lease(settings.session_seconds)
         self._publisher = KafkaPublisher(settings.kafka_bootstrap_servers, self._lease if role != "api" else None)
+        self._audit = AuditLog(name)
         self._stop = asyncio.Event()
         self._build = module.build
 
@@ -90,19 +98,35 @@ class Process:
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         client = connect(self._name, self._settings.mongodb_uri)
         service: Service = self._build(self._publisher, self._settings, self._clock)
-        app = create_app(service, self._clock, self._progress, with_api=self._role != "worker")
+        gate = self._gate(service)
+        app = create_app(service, self._clock, self._progress, with_api=self._role != "worker", gate=gate)
         server = HttpServer(app, self._settings.host, self._settings.port)
         server.start()
+        beside = [asyncio.create_task(gate.keyring.follow(self._keys_known)), asyncio.create_task(self._audit.keep())]
         work = asyncio.create_task(self._work(service, client))
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({work, stopping, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(beside):
+                task.result()  # They never end by themselves: raises what ended them.
         finally:
             self._progress.wait_for("leaving", "the process is leaving")
             await server.stop()
-            stopping.cancel()
+            for task in (stopping, *beside):
+                task.cancel()
             await self._finish(work)
         log.info("left")
+
+    def _gate(self, service: Service) -> Gate:
+        """The keys are waited for before anybody is told to come: until they are known, nobody is let in."""
+        settings = self._settings
+        learn = service.learn_keys or partial(ask_identity, settings.identity_url, settings.credential(self._name))
+        if self._role != "worker":
+            self._progress.wait_for("keys", "identity has not said which keys there are")
+        return Gate(Keyring(settings.pepper, learn), is_loopback(settings.host), settings.ingest_write_keys, self._audit)
+
+    def _keys_known(self) -> None:
+        self._progress.done("keys")
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
         work.cancel()
@@ -110,6 +134,7 @@ class Process:
             with suppress(asyncio.CancelledError):
                 await work
         finally:
+            await self._audit.finish()
             await self._publisher.stop()
             disconnect(self._name)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fastapi import APIRouter
 
+from shared.access.keyring import LearnKeys
 from shared.contracts.topics import Topic
 from shared.streaming.records import Handler, Message, Publish
 
@@ -69,5 +70,7 @@ class Service:
     """The most that a batch may have: few where each costs a write to a database, many where the way to the broker and back costs more."""
     start: Callable[[Mapping[str, str]], Awaitable[None]] = field(default=nothing_to_start)
     """Runs in the worker before the first batch, with topic name -> topic id of every topic of the map."""
+    learn_keys: LearnKeys | None = None
+    """Which API keys there are; None: as identity says over HTTP."""
     stop: Callable[[], Awaitable[None]] = field(default=nothing_to_stop)
     """Runs in the worker after the last batch was acknowledged."""

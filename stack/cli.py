@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared.access.scopes import GRANTED
 from shared.operator_error import OperatorError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ app.add_typer(letters_app, name="dead-letters")
 app.add_typer(clock_app, name="clock")
 models_app = typer.Typer(help="The scoring models: how good they are.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+keys_app = typer.Typer(help="API keys: who may ask the services what.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="DEAR_DATA_DIR", help="Where everything is kept.")]
 PortBase = Annotated[int | None, typer.Option("--port-base", min=1024, max=65000, help="Use ports N to N+8 instead of the usual ones.")]
@@ -35,6 +38,9 @@ Clock = Annotated[str | None, typer.Option("--clock", help="live or replay; fixe
 Kafka = Annotated[str | None, typer.Option("--kafka", envvar="KAFKA_BOOTSTRAP_SERVERS", help="Your broker instead of the running stack's.")]
 Json = Annotated[bool, typer.Option("--json", help="For a program: JSON on standard output.")]
 Group = Annotated[str | None, typer.Option("--group", help="Only what this service parked.")]
+Identity = Annotated[
+    str | None, typer.Option("--identity", envvar="DEAR_IDENTITY_URL", help="Where identity answers, instead of the running stack's.")
+]
 Reason = Annotated[str | None, typer.Option("--reason", help="Only what was parked for this reason.")]
 
 VAR = Path("var")
@@ -213,6 +219,48 @@ def models_backtest(
     from stack.models import print_backtest
 
     raise typer.Exit(print_backtest(data, as_json, peers))
+
+
+@keys_app.command("create")
+def keys_create(
+    *,
+    scopes: Annotated[str, typer.Option(help=f"What it may, by commas, of: {', '.join(GRANTED)}")],
+    name: Annotated[str | None, typer.Option(help="Whose it is; two keys of a name may be active, to replace one by the other.")] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0.0001, max=3660, help="It ends after so many days.")] = None,
+    rate: Annotated[int | None, typer.Option(min=1, help="Requests a second, on each process that is asked; 100 unless given.")] = None,
+    data_dir: DataDir = VAR,
+    identity: Identity = None,
+    as_json: Json = False,
+) -> None:
+    """Make an API key and print it, this once.
+
+    With the first key, the services ask everybody for one, on this machine too.
+    """
+    from stack.keys import Wanted, create_key
+
+    wanted = Wanted(tuple(each.strip() for each in scopes.split(",") if each.strip()), name, expires_days, rate)
+    raise typer.Exit(create_key(data_dir, identity, wanted, as_json))
+
+
+@keys_app.command("list")
+def keys_list(data_dir: DataDir = VAR, identity: Identity = None, as_json: Json = False) -> None:
+    """Every key that was ever made, without its secret."""
+    from stack.keys import list_keys
+
+    raise typer.Exit(list_keys(data_dir, identity, as_json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="Its id, as `list` shows it.")],
+    data_dir: DataDir = VAR,
+    identity: Identity = None,
+    as_json: Json = False,
+) -> None:
+    """End a key for good; every service refuses it within five seconds."""
+    from stack.keys import revoke_key
+
+    raise typer.Exit(revoke_key(data_dir, identity, key, as_json))
 
 
 def _clock_mode(text: str | None) -> ClockMode | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from shared.operator_error import OperatorError
 
@@ -14,10 +16,22 @@ class ServiceAway(OperatorError):
     """A service did not answer, or answered with a problem; the message names the address and the reason."""
 
 
-def ask(url: str, body: object = None, timeout_seconds: float = 30.0) -> Any:
+_credentials: dict[str, str] = {}
+"""Address -> the credential that is shown there, and nowhere else."""
+
+
+def introduce(urls: Iterable[str], credential: str) -> None:
+    """Show this credential to the services at these addresses from now on."""
+    _credentials.update(dict.fromkeys((urlsplit(url).netloc for url in urls), credential))
+
+
+def ask(url: str, body: object = None, timeout_seconds: float = 30.0, method: str | None = None) -> Any:
     """GET, or POST where there is a body; the JSON answer. Raises ServiceAway."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/json"})  # noqa: S310 - our own address
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if credential := _credentials.get(urlsplit(url).netloc):
+        headers["Authorization"] = f"Bearer {credential}"
+    request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - our own address
     try:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
             return json.load(answer)

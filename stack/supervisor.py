@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.access.keys import service_key
 from shared.clock import ClockMode
 from shared.operator_error import OperatorError
 from stack.clocks import Followers
-from stack.data_directory import DataDirectory
+from stack.data_directory import OPERATOR, DataDirectory
 from stack.embedded import Broker, Database, MailSink
+from stack.http import introduce
 from stack.memory import MEGABYTE, memory_bytes
 from stack.ports import SERVICES, Ports
 from stack.process import Child, ProcessFailed, is_listening
@@ -91,6 +93,7 @@ class Supervisor:
         self._leave = threading.Event()
         self._paused = threading.Lock()
         self._ready_seconds = 0.0
+        self._pepper = ""
         self._next_memory_check = 0.0
         self._warn_at_bytes = BROKER_WARNING_BYTES
         self.broker: Broker | None = None
@@ -121,6 +124,8 @@ class Supervisor:
         try:
             self.directory.forget_up()
             clock = self.directory.fix_clock(self.options.clock)
+            self._pepper = os.environ.get("DEAR_KEY_PEPPER") or self.directory.make_pepper()
+            introduce([self.ports.url(name) for name in SERVICES], service_key(self._pepper.strip().encode(), OPERATOR))
             self._check_ports()
             self._start_embedded()
             self._start_services(clock)
@@ -208,6 +213,7 @@ class Supervisor:
             "DEAR_HOST": "127.0.0.1",
             "DEAR_DATA_DIR": str(self.directory.path),
             "DEAR_CLOCK": clock,
+            "DEAR_KEY_PEPPER": self._pepper,
             "DEAR_IDENTITY_URL": self.ports.url("identity"),
             "DEAR_PUBLIC_URL": self.ports.url("notifications"),
             "DEAR_SMTP_HOST": "127.0.0.1",

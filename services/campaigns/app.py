@@ -26,7 +26,9 @@ SETTINGS = CampaignsSettings
 def build(publisher: Publisher, settings: CampaignsSettings, clock: Clock, timeline: ReadTimeline | None = None) -> Service:
     """Put campaigns together. `timeline` is identity's unless a test gives another."""
     posting, offering = Posting(publisher, clock), Offering(publisher, clock)
-    partitions = LedgerPartitions(posting, timeline or partial(read_timeline, settings.identity_url))
+    partitions = LedgerPartitions(
+        posting, timeline or partial(read_timeline, settings.identity_url, credential=settings.credential("campaigns"))
+    )
     audit = LedgerAudit(settings.point_value_minor)
     checking, measuring = BesideTheStream(audit.check_some), BesideTheStream(audit.measure)
 

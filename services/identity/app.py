@@ -7,10 +7,11 @@ from functools import partial
 
 from services.identity import store
 from services.identity.api import create_router
+from services.identity.api.keys import roster
 from services.identity.handlers import Desk, on_activity, on_customer_updates
 from services.identity.known import Known
 from services.identity.recovery import begin
-from services.identity.settings import IdentitySettings, check_ingest_is_guarded
+from services.identity.settings import IdentitySettings
 from shared.clock import Clock, WallClock
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
 from shared.mongo import in_store
@@ -20,8 +21,7 @@ SETTINGS = IdentitySettings
 
 
 def build(publisher: Publisher, settings: IdentitySettings, clock: Clock) -> Service:
-    """Put the service together; nothing is connected yet. Raises OperatorError where anybody could send events."""
-    check_ingest_is_guarded(settings)
+    """Put the service together; nothing is connected yet."""
     wall = WallClock()
     desk = Desk(publisher.publish, Known(settings.reference_cache), settings.reporting_currency, clock, wall)
 
@@ -38,4 +38,5 @@ def build(publisher: Publisher, settings: IdentitySettings, clock: Clock) -> Ser
         },
         api=create_router(publisher, settings, clock, wall),
         start=start,
+        learn_keys=roster,
     )

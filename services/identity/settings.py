@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -10,7 +9,6 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from shared.operator_error import OperatorError
 from shared.settings import Settings
 
 
@@ -53,20 +51,3 @@ def _check_zones(names: Iterable[str]) -> None:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is no time zone; one such as Asia/Bangkok is expected") from error
-
-
-def check_ingest_is_guarded(settings: Settings) -> None:
-    """An ingest edge without write keys is for this machine only. Raises OperatorError."""
-    if settings.ingest_write_keys or _is_loopback(settings.host):
-        return
-    raise OperatorError(
-        f"The ingest edge would listen on {settings.host} without write keys, so anybody could send events. "
-        "Set DEAR_INGEST_WRITE_KEYS to one or more keys, or DEAR_HOST to 127.0.0.1."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

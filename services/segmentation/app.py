@@ -42,7 +42,7 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         changelog_bounds=partial(bounds_of_partition, servers, SEGMENTATION_STATE),
         events_bounds=partial(bounds_of_partition, servers, CUSTOMER_EVENTS),
         customers_bounds=partial(bounds_of_partition, servers, CUSTOMERS),
-        read_timeline=partial(read_timeline, settings.identity_url),
+        read_timeline=partial(read_timeline, settings.identity_url, credential=settings.credential("segmentation")),
         read_models=partial(read_partition, servers, SCORING_MODELS),
         follow_models=partial(follow_partition, servers, SCORING_MODELS, PARTITION, 0),
         snapshots=SnapshotFiles(settings.data_dir),

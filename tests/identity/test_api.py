@@ -13,15 +13,17 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.identity import app as identity
 from services.identity import metrics
 from services.identity.domain.segment import MESSAGE_TYPES
 from services.identity.settings import IdentitySettings
+from shared.access.gate import Gate, open_gate
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
-from shared.problems import MEDIA_TYPE, add_problem_answers
+from shared.http import create_app
+from shared.problems import MEDIA_TYPE
 from shared.streaming.memory import MemoryBus
+from shared.streaming.progress import Progress
 from shared.streaming.records import Message
 from tests.identity.test_handlers import BAD
 from tests.identity.world import CARD, NOON, World, consent, day, identify, interaction, purchase, refund
@@ -33,13 +35,16 @@ BATCH = {"content-type": "application/cloudevents-batch+json; charset=utf-8"}
 
 @asynccontextmanager
 async def client_of(world: World, settings: IdentitySettings | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = FastAPI()
     service = identity.build(world.bus, settings, world.clock) if settings else world.service
-    app.include_router(service.api)
-    add_problem_answers(app)
+    app = create_app(service, world.clock, Progress(), gate=gate_with(settings.ingest_write_keys) if settings else None)
     await world.start()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:
         yield client
+
+
+def gate_with(write_keys: tuple[str, ...]) -> Gate:
+    """As on loopback with these write keys and no other key."""
+    return Gate(open_gate().keyring, is_loopback=True, write_keys=write_keys)
 
 
 def is_problem(answer: httpx.Response, status: int, reason: str | None = None) -> bool:

@@ -6,15 +6,15 @@ import json
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.identity import app as identity
 from services.identity.intake import read_batch
 from services.identity.settings import IdentitySettings
 from shared.clock import WallClock
 from shared.contracts.topics import PURCHASES
-from shared.problems import add_problem_answers
+from shared.http import create_app
 from shared.streaming.partitions import partition_for
+from shared.streaming.progress import Progress
 from shared.streaming.publisher import KafkaPublisher
 from shared.streaming.reader import bounds_of_partition, read_partition
 from shared.streaming.records import Batch, Message
@@ -37,9 +37,7 @@ async def test_http_and_kafka_in_both_modes_say_the_same(broker: str) -> None:
         await publisher.append(PURCHASES, message(sent))
         await publisher.append(PURCHASES, Message(WHO.encode(), data, [*attributes, ("content-type", b"application/json")]))
         await publisher.append(PURCHASES, Message(WHO.encode(), data, [("ce_id", b"\xff"), *attributes[2:]]))
-        app = FastAPI()
-        app.include_router(identity.build(publisher, IdentitySettings(), WallClock()).api)
-        add_problem_answers(app)
+        app = create_app(identity.build(publisher, IdentitySettings(), WallClock()), WallClock(), Progress())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:
             answers = [
                 await client.post("/v1/events", content=json.dumps(sent), headers=ONE),

@@ -9,15 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from segment.analytics.client import Client
 
 from services.identity import app as identity
 from services.identity.settings import IdentitySettings
 from services.identity.store import customers, positions, references
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
-from shared.problems import add_problem_answers
+from shared.http import create_app
 from shared.runtime import HttpServer
+from shared.streaming.progress import Progress
+from tests.identity.test_api import gate_with
 from tests.identity.world import World
 
 pytestmark = pytest.mark.anyio
@@ -28,10 +29,9 @@ PRODUCTS = [{"product_id": "507f", "sku": "45790-32", "price": 19.99, "quantity"
 
 @asynccontextmanager
 async def dear(world: World, port: int) -> AsyncIterator[str]:
-    """Identity's own routes behind uvicorn, as a process serves them."""
-    app = FastAPI()
-    app.include_router(identity.build(world.bus, IdentitySettings(ingest_write_keys=(KEY,)), world.clock).api)
-    add_problem_answers(app)
+    """Identity behind uvicorn, as a process serves it."""
+    service = identity.build(world.bus, IdentitySettings(), world.clock)
+    app = create_app(service, world.clock, Progress(), gate=gate_with((KEY,)))
     await world.start()
     server = HttpServer(app, "127.0.0.1", port)
     server.start()

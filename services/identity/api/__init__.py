@@ -1,4 +1,4 @@
-"""Identity's HTTP: the ingest edge, customers and their consents, what became of events, and the timeline."""
+"""Identity's HTTP: the ingest edge, customers and their consents, what became of events, the timeline, and API keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, overview, poslog, segment, shopify, timeline
+from services.identity.api import customers, events, keys, overview, poslog, segment, shopify, timeline
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -16,16 +16,16 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    waiting = Waiting(settings.ingest_waiting_limit)
-    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall, waiting)
+    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit))
     ways_in = (
         events.create_router(edge),
         segment.create_router(edge),
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
+    rest = (customers.create_router(edge, clock), overview.router, timeline.router, keys.create_router(settings.pepper, wall))
     router = APIRouter(prefix="/v1")
-    for part in (*ways_in, customers.create_router(edge, clock), overview.router, timeline.router):
+    for part in (*ways_in, *rest):
         router.include_router(part)
     return router
 

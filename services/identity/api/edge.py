@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import secrets
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from fastapi import Request, Response
 from services.identity import metrics
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SourceEvent, read_event
 from services.identity.domain.rejects import Ignored, IgnoreReason, Refusal, Refused, RejectReason
+from shared.access.gate import gate_of
 from shared.clock import Clock
 from shared.contracts.topics import Topic
 from shared.problems import Problem
@@ -27,11 +25,11 @@ from shared.streaming.records import Message
 BATCH_LIMIT_BYTES = 500_000
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "Not JSON, or not packed as it says."},
-    401: {"description": "A key or a signature is needed."},
+    401: {"description": "A key or a signature is needed, or it is not valid."},
     413: {"description": "More than is taken at once."},
     415: {"description": "Of a type or in an encoding that is not read."},
     422: {"description": "Not a valid event; the reason and the place are in the answer."},
-    429: {"description": "Too much waits for the broker; send it again after Retry-After."},
+    429: {"description": "The key asks too often, or too much waits for the broker; send it again after Retry-After."},
     503: {"description": "The broker is away; send it again after Retry-After."},
 }
 """What every way in may answer, as problem documents."""
@@ -98,17 +96,12 @@ class Edge:
 
     append: Callable[[Topic, Message], Awaitable[None]]
     currency: str
-    write_keys: tuple[str, ...]
     wall: Clock
     waiting: Waiting
 
     def authorize(self, request: Request, key_in_body: object = None) -> None:
-        """The write key, as Basic user name or Bearer token. Raises 401. Without keys the edge is open to this machine."""
-        given = _given_key(request) or (key_in_body if isinstance(key_in_body, str) else "")
-        # Every key is compared, so the time taken tells nothing.
-        if self.write_keys and not sum(secrets.compare_digest(given.encode(), key.encode()) for key in self.write_keys):
-            detail = "Send a write key as the user name of Basic authentication, or as a Bearer token."
-            raise Problem(401, "Write key needed", detail, {"WWW-Authenticate": 'Basic realm="dear"'})
+        """A key that may send events, in the request's header or its body. Raises 401, 403 and 429."""
+        gate_of(request).check(request, key_in_body)
 
     def read(self, raw: bytes) -> Verdict:
         """Is it an event that identity will accept?"""
@@ -165,18 +158,6 @@ def refused(refusal: Refusal) -> Verdict:
     metrics.REJECTED.labels(refusal.reason.value, "edge").inc()
     title = _TITLES.get(refusal.reason, "Invalid event")
     return Verdict(problem=Problem(_STATUS.get(refusal.reason, 422), title, refusal.detail, reason=refusal.reason.value))
-
-
-def _given_key(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return ""
-    try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -21,6 +21,8 @@ from services.identity.api.edge import (
 from services.identity.domain.cloudevents import STRUCTURED, from_http, media_type
 from services.identity.domain.events import EVENT_LIMIT_BYTES
 from services.identity.domain.rejects import Refused
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.problems import Problem
 
 BATCH = "application/cloudevents-batch+json"
@@ -29,7 +31,7 @@ _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 def create_router(edge: Edge) -> APIRouter:
     """`POST /events`."""
-    router = APIRouter(tags=["ingest"], responses=REFUSALS)
+    router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
     @router.post("/events", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
     async def accept_events(request: Request) -> Response:

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.identity.store import customers, outcomes, positions, timeline
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import in_store
 
-router = APIRouter(tags=["overview"])
+router = APIRouter(tags=["overview"], dependencies=[needs(Scope.REPORTS_READ)])
 
 
 @router.get("/outcomes")

@@ -12,11 +12,13 @@ from services.identity.api.edge import BATCH_LIMIT_BYTES, REFUSALS, Edge, Verdic
 from services.identity.domain.poslog import Stores, transactions, translate
 from services.identity.domain.reading import read_json
 from services.identity.domain.rejects import Refused
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 
 
 def create_router(edge: Edge, stores: Stores) -> APIRouter:
     """`POST /poslog`."""
-    router = APIRouter(tags=["ingest"], responses=REFUSALS)
+    router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
     @router.post("/poslog", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
     async def accept_poslog(request: Request) -> Response:

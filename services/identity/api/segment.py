@@ -25,6 +25,8 @@ from services.identity.api.edge import (
 from services.identity.domain.events import EVENT_LIMIT_BYTES
 from services.identity.domain.rejects import Refusal, RejectReason
 from services.identity.domain.segment import MESSAGE_TYPES, Receipt, translate
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.problems import Problem
 
 _message: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -41,7 +43,7 @@ _batch = msgspec.json.Decoder(_Batch)
 
 def create_router(edge: Edge) -> APIRouter:
     """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`."""
-    router = APIRouter(tags=["ingest"], responses=REFUSALS)
+    router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
     @router.post("/track")
     async def track(request: Request) -> Response:

@@ -16,6 +16,7 @@ from services.identity.domain.reading import Json, an_object, read_json
 from services.identity.domain.rejects import Ignored, IgnoreReason, Refused
 from services.identity.domain.shopify import Shop, Sold, Told
 from services.identity.store import timeline
+from shared.access.gate import public
 from shared.mongo import in_store
 from shared.problems import Problem
 
@@ -25,7 +26,8 @@ PATIENCE = timedelta(hours=1)
 
 def create_router(edge: Edge, secrets: tuple[str, ...]) -> APIRouter:
     """`POST /shopify/webhooks`."""
-    router = APIRouter(tags=["ingest"], responses=REFUSALS)
+    # The signature is the guard: Shopify sends no key.
+    router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[public])
 
     @router.post("/shopify/webhooks")
     async def accept_webhook(request: Request) -> Response:

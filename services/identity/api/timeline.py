@@ -13,10 +13,12 @@ from pydantic import BaseModel, Field
 from services.identity.store import positions, timeline
 from services.identity.store.positions import Log
 from services.identity.store.timeline import Told
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import in_store
 
-router = APIRouter(tags=["timeline"])
+router = APIRouter(tags=["timeline"], dependencies=[needs(Scope.INTERNAL)])
 _encode = msgspec.json.Encoder().encode
 
 

@@ -11,6 +11,9 @@ from fastapi import APIRouter, Query
 
 from services.segmentation.domain.summary import TOTALS
 from services.segmentation.store import scores as store
+from shared.access.audit import about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import in_store
 from shared.problems import Problem
 
@@ -22,7 +25,7 @@ Order = Literal["value_at_risk", "expected_value"]
 def add_totals(router: APIRouter) -> None:
     """What all customers add up to."""
 
-    @router.get("/v1/totals")
+    @router.get("/v1/totals", dependencies=[needs(Scope.REPORTS_READ)])
     async def totals() -> dict[str, Any]:
         """Exact sums over all rows, and how far each partition has read."""
         summaries = await in_store(store.read_summaries)
@@ -32,7 +35,7 @@ def add_totals(router: APIRouter) -> None:
         applied = {str(each["_id"]): each["applied"] for each in summaries}
         return {**{name: added[name] for name in TOTALS}, "as_of": store.as_of(summaries), "applied": applied}
 
-    @router.get("/v1/summary")
+    @router.get("/v1/summary", dependencies=[needs(Scope.REPORTS_READ)])
     async def summary() -> dict[str, Any]:
         """Customers and money by value class and by risk band."""
         summaries = await in_store(store.read_summaries)
@@ -49,7 +52,7 @@ def add_totals(router: APIRouter) -> None:
             "as_of": store.as_of(summaries),
         }
 
-    @router.get("/v1/value-curve")
+    @router.get("/v1/value-curve", dependencies=[needs(Scope.REPORTS_READ)])
     async def value_curve() -> dict[str, Any]:
         """The 80/20 curve, as the worker with the most buyers sees it."""
         curves = await in_store(store.read_curves)
@@ -66,7 +69,7 @@ def add_totals(router: APIRouter) -> None:
 def add_scores(router: APIRouter) -> None:
     """One customer's scores, and the best by a score."""
 
-    @router.get("/v1/customers/{customer_id}/scores")
+    @router.get("/v1/customers/{customer_id}/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of(customer_id: str) -> dict[str, Any]:
         """The scores and segments of one customer."""
         found = await in_store(store.read_scores, customer_id)
@@ -74,11 +77,12 @@ def add_scores(router: APIRouter) -> None:
             raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
         return customer(found)
 
-    @router.get("/v1/scores")
+    @router.get("/v1/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def best(order: Order = "value_at_risk", limit: Limit = 10, after: After = "") -> dict[str, Any]:
         """Customers by a score, highest first; equal ones by id."""
         column = f"{order}_minor"
         rows = await in_store(store.read_best, column, limit, _place(after))
+        about_all(row["_id"] for row in rows)
         last = f"{rows[-1][column]}/{rows[-1]['_id']}" if len(rows) == limit else None
         return {"customers": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
 

@@ -20,6 +20,9 @@ from services.segmentation.domain.state.consents import CONSENTS
 from services.segmentation.own_segments import OWN_BITS, read_segments
 from services.segmentation.store import scores
 from services.segmentation.store import segments as store
+from shared.access.audit import about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import in_store
@@ -42,7 +45,7 @@ _WHAT_IF_NAME = "what_if"
 def add_segments(router: APIRouter) -> None:
     """Who is in which segment."""
 
-    @router.get("/v1/segments")
+    @router.get("/v1/segments", dependencies=[needs(Scope.REPORTS_READ)])
     async def segments() -> dict[str, Any]:
         """How many customers are in each segment."""
         summaries, known = await in_store(scores.read_summaries), await in_store(read_segments)
@@ -51,7 +54,7 @@ def add_segments(router: APIRouter) -> None:
             added.update({name: count for name, count in each["segments"].items() if name in added})
         return {"segments": dict(added), "as_of": scores.as_of(summaries)}
 
-    @router.get("/v1/segments/definitions")
+    @router.get("/v1/segments/definitions", dependencies=[needs(Scope.REPORTS_READ)])
     async def definitions() -> dict[str, Any]:
         """The rules of all segments, and the words that rules are made of."""
         known = await in_store(read_segments)
@@ -67,11 +70,12 @@ def add_segments(router: APIRouter) -> None:
         }
         return {"segments": rules, "words": words}
 
-    @router.get("/v1/segments/{name}/members")
+    @router.get("/v1/segments/{name}/members", dependencies=[needs(Scope.PROFILES_READ)])
     async def members(name: str, limit: Limit = 100, after: After = "") -> dict[str, Any]:
         """The customers in a segment, by id."""
         _check_known(name, await in_store(read_segments))
         rows = await in_store(scores.read_members, name, limit, after)
+        about_all(row["_id"] for row in rows)
         last = rows[-1]["_id"] if len(rows) == limit else None
         return {"segment": name, "members": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
 
@@ -79,7 +83,7 @@ def add_segments(router: APIRouter) -> None:
 def add_own_segments(router: APIRouter, clock: Clock) -> None:
     """Rules of one's own."""
 
-    @router.put("/v1/segments/{name}", responses=PUT_ANSWERS)
+    @router.put("/v1/segments/{name}", dependencies=[needs(Scope.RULES_WRITE)], responses=PUT_ANSWERS)
     async def put(name: str, definition: Definition, response: Response) -> dict[str, Any]:
         """Write a segment. Everyone is judged by it in the next round of re-scoring, which begins at once."""
         if name in SHIPPED.names():
@@ -93,7 +97,7 @@ def add_own_segments(router: APIRouter, clock: Clock) -> None:
         response.status_code = 201 if is_new else 200
         return {"name": name, **kept}
 
-    @router.delete("/v1/segments/{name}", status_code=204)
+    @router.delete("/v1/segments/{name}", dependencies=[needs(Scope.RULES_WRITE)], status_code=204)
     async def delete(name: str) -> None:
         """Everyone leaves a segment of one's own."""
         if name in SHIPPED.names():
@@ -105,7 +109,7 @@ def add_own_segments(router: APIRouter, clock: Clock) -> None:
 def add_questions(router: APIRouter) -> None:
     """What only the holders of rows can answer."""
 
-    @router.get("/v1/segments/{name}/explain/{customer_id}")
+    @router.get("/v1/segments/{name}/explain/{customer_id}", dependencies=[needs(Scope.PROFILES_READ)])
     async def explain(name: str, customer_id: str) -> dict[str, Any]:
         """Why a customer is in a segment, or is not: the rule with each part's verdict and value."""
         _check_known(name, await in_store(read_segments))
@@ -119,7 +123,7 @@ def add_questions(router: APIRouter) -> None:
             raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
         return {"segment": name, "customer_id": customer_id, **found}
 
-    @router.post("/v1/segments/what-if")
+    @router.post("/v1/segments/what-if", dependencies=[needs(Scope.PROFILES_READ)])
     async def what_if(definition: Definition) -> dict[str, Any]:
         """Who would enter by a rule: how many, what they are worth, which segments they are in. Nothing is changed."""
         segment = _segment(_WHAT_IF_NAME, definition)
@@ -129,10 +133,12 @@ def add_questions(router: APIRouter) -> None:
         for part in parts:
             added.update(part["segments"])
         names = ("customers", "expected_value_minor", "value_at_risk_minor")
+        sample = [customer for part in parts for customer in part["sample"]][:SAMPLE]
+        about_all(sample)
         return {
             **{name: sum(part[name] for part in parts) for name in names},
             "segments": {name: count for name, count in added.most_common() if count},
-            "sample": [customer for part in parts for customer in part["sample"]][:SAMPLE],
+            "sample": sample,
         }
 
 

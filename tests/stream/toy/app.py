@@ -8,6 +8,9 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 
+from shared.access.gate import needs
+from shared.access.keyring import no_keys
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.topics import INTERACTIONS, PURCHASES
 from shared.service import Publisher, Service, Timer
@@ -22,7 +25,7 @@ class Toy:
 
     def __init__(self, publisher: Publisher, diary: Path) -> None:
         self._publisher, self._diary = publisher, diary
-        self.api = APIRouter()
+        self.api = APIRouter(dependencies=[needs(Scope.OPERATE)])
         self.api.post("/v1/purchases/{key}")(self.accept)
         self.api.get("/v1/broken")(self.break_down)
 
@@ -55,4 +58,4 @@ def build(publisher: Publisher, settings: Settings, clock: Clock) -> Service:
     """What the toy is made of."""
     toy = Toy(publisher, Path(os.environ["TOY_DIARY"]))
     listens = {PURCHASES: toy.on_events, INTERACTIONS: toy.on_events}
-    return Service("toy", listens, toy.api, timers=(Timer(0.5, toy.on_tick),), start=toy.start, stop=toy.stop)
+    return Service("toy", listens, toy.api, timers=(Timer(0.5, toy.on_tick),), start=toy.start, learn_keys=no_keys, stop=toy.stop)

@@ -165,6 +165,14 @@ async def test_a_refund_waits_for_its_order_and_not_for_ever(live_world: World) 
         assert (positions.outcomes()["anonymous"], await net(client)) == (1, 14005 - 5214)
 
 
+async def test_shopify_needs_its_signature_and_no_key_where_everybody_else_needs_one(world: World) -> None:
+    closed = IdentitySettings(ingest_write_keys=("k1",), shopify_webhook_secrets=(SECRET,))
+    async with client_of(world, closed) as client:
+        assert is_problem(await told_by_till(client, till(CHOCOLATE)), 401)
+        assert (await webhook(client, "orders/create", ORDER)).status_code == 200
+        assert is_problem(await webhook(client, "orders/create", ORDER, secret="guess", **basic("k1")), 401)
+
+
 async def test_only_what_shopify_signed_is_read(world: World) -> None:
     async with client_of(world, SHOPIFY) as client:
         assert is_problem(await webhook(client, "orders/create", ORDER, secret="guess"), 401)

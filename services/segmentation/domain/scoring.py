@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +27,10 @@ _CUTS = np.array(list(BAND_FROM.values()))
 
 _MOST_MINOR = 1e15
 _YEAR_DAYS = 365.0
+_FORESEEN_DAYS = 3650
+"""A next purchase further off than that is not named."""
+NO_DAY = -1
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class ScoreBatch:
     band: Integers
     expected_value_minor: Integers
     value_at_risk_minor: Integers
+    next_day: Integers
+    """Days since the epoch; NO_DAY where no purchase is foreseen."""
     spend_drop: Floats
     visit_drop: Floats
     strengths: Floats
@@ -124,10 +132,30 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
         expected_value_minor=np.rint(expected).astype(np.int64),
         value_at_risk_minor=np.rint(expected * risk).astype(np.int64),
+        next_day=_next_day(today, _weeks_to_next(model, x, age), bought & (not model.ranks_only)),
         spend_drop=spend_drop,
         visit_drop=visit_drop,
         strengths=strengths,
     )
+
+
+def _weeks_to_next(model: ScoringModel, x: Floats, age: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        # A model in which hardly anybody comes again puts the day at infinity.
+        return model.purchases.weeks_to_next(x, age)
+
+
+def _next_day(today: Integers, weeks: Floats, known: Mask) -> Integers:
+    """The day of the next purchase. A purchase day has one purchase, so the next is tomorrow at the earliest."""
+    days = np.ceil(weeks * DAYS_PER_WEEK)
+    foreseen = known & (days <= _FORESEEN_DAYS)
+    return np.where(foreseen, today + np.where(foreseen, np.maximum(days, 1.0), 0.0).astype(np.int64), NO_DAY)
+
+
+@lru_cache(maxsize=1 << 13)
+def iso_day(day: int) -> str:
+    """A day since the epoch as people write it."""
+    return (_EPOCH + timedelta(days=day)).isoformat()
 
 
 def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integers:
@@ -150,6 +178,7 @@ def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
     columns = (
         scores.bought, scores.recency_days, scores.day_count, scores.monetary_minor, scores.cell, scores.value_class,
         scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor,
+        scores.next_day,
     )  # fmt: skip
     rows = zip(*(column.tolist() for column in columns), signs.two_strongest(scores.strengths), strict=True)
     return [
@@ -164,8 +193,9 @@ def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
             "risk_band": BANDS[band],
             "expected_value_minor": expected,
             "value_at_risk_minor": at_risk,
+            "next_purchase_on": iso_day(next_day) if next_day != NO_DAY else None,
             "reasons": reasons,
             "model": model,
         }
-        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, reasons in rows
+        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, next_day, reasons in rows
     ]

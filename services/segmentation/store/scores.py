@@ -44,6 +44,7 @@ class CustomerScores(Document):
     risk_band = StringField()
     expected_value_minor = IntField()
     value_at_risk_minor = IntField()
+    next_purchase_on = StringField(null=True)
     reasons = ListField(StringField())
     model = StringField()
     purchases = IntField()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,7 +19,7 @@ PATIENCE_POLLS = 20
 """Polls without a record before the partition's end, after which the broker counts as away."""
 
 
-async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
+async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncGenerator[Sequence[Record], None]:
     """Every record from `start` (or the first that is still there) to the end at the time of the call. Raises Unavailable."""
     where = TopicPartition(topic.name, partition)
     consumer = _consumer(bootstrap_servers)
@@ -47,16 +48,27 @@ async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, s
 
 async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
     """Every record from `start` (or the first that is still there) on, as they come, without end. Raises Unavailable."""
-    where = TopicPartition(topic.name, partition)
+    async with aclosing(follow_partitions(bootstrap_servers, topic, {partition: start})) as followed:
+        async for _, records in followed:
+            yield records
+
+
+async def follow_partitions(
+    bootstrap_servers: str, topic: Topic, starts: Mapping[int, int]
+) -> AsyncGenerator[tuple[int, Sequence[Record]], None]:
+    """The same of several partitions through one connection; each answer is of one partition, which is named. Raises Unavailable."""
+    where = [TopicPartition(topic.name, partition) for partition in starts]
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        consumer.assign([where])
-        consumer.seek(where, max(start, (await consumer.beginning_offsets([where]))[where]))
+        consumer.assign(where)
+        first = await consumer.beginning_offsets(where)
+        for each in where:
+            consumer.seek(each, max(starts[each.partition], first[each]))
         while True:
-            records = (await consumer.getmany(where, timeout_ms=POLL_MS)).get(where, [])
-            if records:
-                yield records
+            for each, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                if records:
+                    yield each.partition, records
     except KafkaError as error:
         raise Unavailable(f"broker: {error!r}") from error
     finally:
@@ -65,18 +77,29 @@ async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int,
 
 async def bounds_of_partition(bootstrap_servers: str, topic: Topic, partition: int) -> tuple[int, int]:
     """The first offset that is still there, and where the partition ends now. Raises Unavailable."""
-    where = TopicPartition(topic.name, partition)
+    return (await _bounds(bootstrap_servers, topic, [partition]))[partition]
+
+
+async def bounds_of_topic(bootstrap_servers: str, topic: Topic) -> dict[int, tuple[int, int]]:
+    """The same of every partition. Raises Unavailable."""
+    return await _bounds(bootstrap_servers, topic, range(topic.partitions))
+
+
+async def _bounds(bootstrap_servers: str, topic: Topic, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
     consumer = _consumer(bootstrap_servers)
+    bounds = {}
     try:
         await consumer.start()
-        consumer.assign([where])
-        first: int = (await consumer.beginning_offsets([where]))[where]
-        end = await _end(consumer, where, first)
+        for partition in partitions:
+            where = TopicPartition(topic.name, partition)
+            consumer.assign([where])
+            first: int = (await consumer.beginning_offsets([where]))[where]
+            bounds[partition] = first, await _end(consumer, where, first)
     except KafkaError as error:
         raise Unavailable(f"broker: {error!r}") from error
     finally:
         await consumer.stop()
-    return first, end
+    return bounds
 
 
 async def _end(consumer: Any, where: TopicPartition, first: int) -> int:

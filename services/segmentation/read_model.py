@@ -128,15 +128,16 @@ class ReadModel:
                 self._see_all_again()
 
     async def _store(self, portion: Portion) -> None:
-        """Customers first, so that `as_of` never promises what cannot be found."""
+        """Summaries last, so that they never promise what cannot be found."""
         if portion.documents:
             await in_store(store.write_scores, portion.documents)
         if portion.points:
             await in_store(history.write_score_points, portion.points)
-        await in_store(store.write_summaries, portion.summaries)
-        await in_store(history.write_size_points, portion.sizes)
+        if portion.sizes:
+            await in_store(history.write_size_points, portion.sizes)
         if portion.curve is not None:
             await in_store(store.write_curve, portion.curve)
+        await in_store(store.write_summaries, portion.summaries)
 
     def _note(self, portion: Portion) -> None:
         for taken in portion.taken:

@@ -25,11 +25,10 @@ async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, s
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        consumer.assign([where])
-        first = (await consumer.beginning_offsets([where]))[where]
-        end = await _end(consumer, where, first)
+        first, end = (await _bounds(consumer, [where]))[where]
         position = max(start, first)
-        consumer.seek(where, position)
+        if position < end:
+            consumer.seek(where, position)
         empty = 0
         while position < end:
             records = (await consumer.getmany(where, timeout_ms=POLL_MS)).get(where, [])
@@ -61,8 +60,8 @@ async def follow_partitions(
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        consumer.assign(where)
         first = await consumer.beginning_offsets(where)
+        consumer.assign(where)
         for each in where:
             consumer.seek(each, max(starts[each.partition], first[each]))
         while True:
@@ -77,43 +76,49 @@ async def follow_partitions(
 
 async def bounds_of_partition(bootstrap_servers: str, topic: Topic, partition: int) -> tuple[int, int]:
     """The first offset that is still there, and where the partition ends now. Raises Unavailable."""
-    return (await _bounds(bootstrap_servers, topic, [partition]))[partition]
+    return (await _bounds_at(bootstrap_servers, topic, [partition]))[partition]
 
 
 async def bounds_of_topic(bootstrap_servers: str, topic: Topic) -> dict[int, tuple[int, int]]:
     """The same of every partition. Raises Unavailable."""
-    return await _bounds(bootstrap_servers, topic, range(topic.partitions))
+    return await _bounds_at(bootstrap_servers, topic, range(topic.partitions))
 
 
-async def _bounds(bootstrap_servers: str, topic: Topic, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+async def _bounds_at(bootstrap_servers: str, topic: Topic, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
     consumer = _consumer(bootstrap_servers)
-    bounds = {}
     try:
         await consumer.start()
-        for partition in partitions:
-            where = TopicPartition(topic.name, partition)
-            consumer.assign([where])
-            first: int = (await consumer.beginning_offsets([where]))[where]
-            bounds[partition] = first, await _end(consumer, where, first)
+        bounds = await _bounds(consumer, [TopicPartition(topic.name, partition) for partition in partitions])
     except KafkaError as error:
         raise Unavailable(f"broker: {error!r}") from error
     finally:
         await consumer.stop()
-    return bounds
+    return {where.partition: found for where, found in bounds.items()}
 
 
-async def _end(consumer: Any, where: TopicPartition, first: int) -> int:
-    """The high watermark of a fetch: ListOffsets is too low on the embedded broker, one past the *first* record of the last batch."""
-    asked: int = (await consumer.end_offsets([where]))[where]
-    if asked <= first:
-        return asked
-    consumer.seek(where, asked - 1)
+async def _bounds(consumer: Any, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+    """Firsts and ends; afterwards the partitions that hold something are assigned.
+
+    The end is the high watermark of a fetch: ListOffsets is too low on the embedded broker, one past the *first* record of the last batch.
+    """
+    # Before anything is assigned: a fetch that waits for news would hold these questions up.
+    first, asked = await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted)
+    filled = [where for where in wanted if asked[where] > first[where]]
+    consumer.assign(filled)
+    for where in filled:
+        consumer.seek(where, asked[where] - 1)
+    ends: dict[TopicPartition, int] = dict(asked)
+    waiting = set(filled)
     for _ in range(PATIENCE_POLLS):
-        await consumer.getmany(where, timeout_ms=POLL_MS)
-        seen: int | None = consumer.highwater(where)
-        if seen is not None:
-            return max(asked, seen)
-    raise Unavailable(f"broker: {where.topic}/{where.partition} does not say where it ends")
+        if not waiting:
+            return {where: (first[where], ends[where]) for where in wanted}
+        await consumer.getmany(*waiting, timeout_ms=POLL_MS)
+        for where in filled:
+            if (seen := consumer.highwater(where)) is not None:
+                ends[where] = max(asked[where], seen)
+                waiting.discard(where)
+    silent = next(iter(waiting))
+    raise Unavailable(f"broker: {silent.topic}/{silent.partition} does not say where it ends")
 
 
 def _consumer(bootstrap_servers: str) -> Any:

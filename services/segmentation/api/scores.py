@@ -1,10 +1,9 @@
-"""Totals and scores, always from the read model, with the moment it is as of."""
+"""Totals and scores, always from the read model, with the moment it is as of: asked for first, so that what follows is newer."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -88,10 +87,11 @@ def add_scores(router: APIRouter) -> None:
     @router.post("/v1/scores/lookup")
     async def scores_of_many(asked: Lookup) -> dict[str, Any]:
         """The scores and segments of up to 1,000 customers, in the order asked for; who is unknown is named."""
+        as_of = await in_store(store.read_as_of)
         found = await in_store(store.read_scores_of, asked.customer_ids)
         rows = [found[each] for each in asked.customer_ids if each in found]
         unknown = [each for each in dict.fromkeys(asked.customer_ids) if each not in found]
-        return {"customers": [customer(row) for row in rows], "unknown": unknown, "as_of": oldest(rows)}
+        return {"customers": [customer(row) for row in rows], "unknown": unknown, "as_of": as_of}
 
     @router.get("/v1/customers/{customer_id}/history")
     async def history_of(customer_id: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
@@ -106,9 +106,10 @@ def add_scores(router: APIRouter) -> None:
     async def best(order: Order = "value_at_risk", limit: Limit = 10, after: After = "") -> dict[str, Any]:
         """Customers by a score, highest first; equal ones by id."""
         column = f"{order}_minor"
+        as_of = await in_store(store.read_as_of)
         rows = await in_store(store.read_best, column, limit, _place(after))
         last = f"{rows[-1][column]}/{rows[-1]['_id']}" if len(rows) == limit else None
-        return {"customers": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
+        return {"customers": [customer(row) for row in rows], "next": last, "as_of": as_of}
 
 
 def unknown_customer(customer_id: str) -> Problem:
@@ -132,11 +133,6 @@ def _place(after: str) -> tuple[int, str] | None:
     if not value.isdecimal() or not customer:
         raise Problem(422, "Invalid request", "`after` must be the `next` of the page before.")
     return int(value), customer
-
-
-def oldest(rows: list[dict[str, Any]]) -> datetime | None:
-    """Everything in the rows is at least that new."""
-    return min((row["as_of"] for row in rows), default=None)
 
 
 def _add_up(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Response
 from pydantic import ValidationError
 
 from services.segmentation.answering import EXPLAIN, SAMPLE, WHAT_IF
-from services.segmentation.api.scores import After, Days, Limit, customer, oldest
+from services.segmentation.api.scores import After, Days, Limit, customer
 from services.segmentation.domain.rules import CHOICES, QUANTITIES
 from services.segmentation.domain.scoring import iso_day
 from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Segment, Segments
@@ -73,9 +73,10 @@ def add_segments(router: APIRouter) -> None:
     async def members(name: str, limit: Limit = 100, after: After = "") -> dict[str, Any]:
         """The customers in a segment, by id."""
         check_known(name, await in_store(read_segments))
+        as_of = await in_store(scores.read_as_of)
         rows = await in_store(scores.read_members, name, limit, after)
         last = rows[-1]["_id"] if len(rows) == limit else None
-        return {"segment": name, "members": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
+        return {"segment": name, "members": [customer(row) for row in rows], "next": last, "as_of": as_of}
 
     @router.get("/v1/segments/{name}/history")
     async def history_of(name: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:

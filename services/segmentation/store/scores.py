@@ -152,6 +152,11 @@ def read_summaries() -> list[dict[str, Any]]:
     return list(PartitionSummary._get_collection().find().sort("_id", 1))
 
 
+def read_as_of() -> datetime | None:
+    """The moment up to which the read model has every change."""
+    return as_of(list(PartitionSummary._get_collection().find({}, {"as_of": 1})))
+
+
 def read_curves() -> list[dict[str, Any]]:
     """All workers' curves."""
     return list(Curve._get_collection().find().sort("_id", 1))

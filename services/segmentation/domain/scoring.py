@@ -12,6 +12,7 @@ import numpy as np
 
 from services.segmentation.domain import signs
 from services.segmentation.domain.arrays import Bits, Floats, Integers, Mask
+from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.rfm import CELLS, LOWEST_RANK_SUM
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
@@ -64,11 +65,24 @@ class ScoreBatch:
     band: Integers
     expected_value_minor: Integers
     value_at_risk_minor: Integers
-    next_day: Integers
-    """Days since the epoch; NO_DAY where no purchase is foreseen."""
     spend_drop: Floats
     visit_drop: Floats
     strengths: Floats
+    today: Integers
+    purchases: BgNbd | None
+    """What says when they buy; None where only ranks are known."""
+
+    def next_day(self) -> Integers:
+        """When the next purchase is due, in days since the epoch; NO_DAY where none is foreseen. Computed for those who are told of."""
+        if self.purchases is None:
+            return np.full(len(self.rows), NO_DAY, dtype=np.int64)
+        with np.errstate(over="ignore"):
+            # A model in which hardly anybody comes again puts the day at infinity.
+            weeks = self.purchases.weeks_to_next(np.maximum(self.day_count - 1, 0).astype(float), self.age_days / DAYS_PER_WEEK)
+        days = np.ceil(weeks * DAYS_PER_WEEK)
+        foreseen = self.bought & (days <= _FORESEEN_DAYS)
+        # Today counts once, however often somebody buys: the next purchase day is tomorrow at the earliest.
+        return np.where(foreseen, self.today + np.where(foreseen, np.maximum(days, 1.0), 0.0).astype(np.int64), NO_DAY)
 
 
 def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
@@ -132,24 +146,12 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
         expected_value_minor=np.rint(expected).astype(np.int64),
         value_at_risk_minor=np.rint(expected * risk).astype(np.int64),
-        next_day=_next_day(today, _weeks_to_next(model, x, age), bought & (not model.ranks_only)),
         spend_drop=spend_drop,
         visit_drop=visit_drop,
         strengths=strengths,
+        today=today,
+        purchases=None if model.ranks_only else model.purchases,
     )
-
-
-def _weeks_to_next(model: ScoringModel, x: Floats, age: Floats) -> Floats:
-    with np.errstate(over="ignore"):
-        # A model in which hardly anybody comes again puts the day at infinity.
-        return model.purchases.weeks_to_next(x, age)
-
-
-def _next_day(today: Integers, weeks: Floats, known: Mask) -> Integers:
-    """The day of the next purchase. A purchase day has one purchase, so the next is tomorrow at the earliest."""
-    days = np.ceil(weeks * DAYS_PER_WEEK)
-    foreseen = known & (days <= _FORESEEN_DAYS)
-    return np.where(foreseen, today + np.where(foreseen, np.maximum(days, 1.0), 0.0).astype(np.int64), NO_DAY)
 
 
 @lru_cache(maxsize=1 << 13)
@@ -178,7 +180,7 @@ def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
     columns = (
         scores.bought, scores.recency_days, scores.day_count, scores.monetary_minor, scores.cell, scores.value_class,
         scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor,
-        scores.next_day,
+        scores.next_day(),
     )  # fmt: skip
     rows = zip(*(column.tolist() for column in columns), signs.two_strongest(scores.strengths), strict=True)
     return [

@@ -70,6 +70,7 @@ class MemoryLog:
     async def read(self, partition: int, start: int) -> AsyncGenerator[Sequence[StoredRecord], None]:
         self._check()
         self.reads += 1
+        self.when_read()
         held = self.partitions[partition][max(start, self.first) :]
         for place in range(0, len(held), 3):
             await asyncio.sleep(0)
@@ -220,6 +221,7 @@ def test_without_news_the_position_still_moves_and_the_connection_is_kept_open(m
     async def story(log: MemoryLog, live: LiveChanges) -> None:
         listener = await live.listen(Wanted(segments={"lost"}))
         async with aclosing(listener.told()) as telling:
+            assert await anext(telling) == [(None, listener.position)]
             partition = log.add("a", "new")
             while Position.read(listener.position, PARTITION_COUNT).offsets[partition] == 0:
                 assert [change for change, _ in await anext(telling)] == [None]

@@ -99,6 +99,7 @@ class Process:
             await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._progress.wait_for("leaving", "the process is leaving")
+            service.hang_up()
             await server.stop()
             stopping.cancel()
             await self._finish(work)

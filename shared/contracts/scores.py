@@ -12,6 +12,8 @@ Cause = Literal["event", "time", "model", "rule"]
 """Why memberships changed: something happened, time passed, a refit judges otherwise, or the segment's rule is another."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+"""A calendar day, UTC."""
 SignedMinor = Annotated[int, Field(ge=-(10**15), le=10**15)]
 
 
@@ -42,6 +44,9 @@ class Scores(Contract):
     reasons: tuple[Name, ...]
     """The two strongest reasons for the risk, strongest first."""
     model: Name
+    next_purchase_on: Day | None = None
+    """When the next purchase is due if the customer has not left: as likely before as after. Null for who never bought, where only
+    ranks are known, and where it lies more than ten years off."""
 
 
 class ScoresComputed(EventData):

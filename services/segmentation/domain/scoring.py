@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from services.segmentation.domain import signs
 from services.segmentation.domain.arrays import Bits, Floats, Integers, Mask
+from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.rfm import CELLS, LOWEST_RANK_SUM
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
@@ -28,6 +31,10 @@ _MOST_MINOR = 1e15
 _DAYS_OF_DOUBT = 5
 """So many purchase days' usual spend at everybody's margin share are added to a customer's own."""
 _YEAR_DAYS = 365.0
+_FORESEEN_DAYS = 3650
+"""A next purchase further off than that is not named."""
+NO_DAY = -1
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +85,27 @@ class ScoreBatch:
     spend_drop: Floats
     visit_drop: Floats
     strengths: Floats
+    today: Integers
+    purchases: BgNbd | None
+    """What says when they buy; None where only ranks are known."""
     grounds: Floats
     """How much each sign speaks for the risk."""
     realised_minor: Integers
     """Net spend ever."""
     margins: Margins | None = None
     """None where no cost is known of anything."""
+
+    def next_day(self) -> Integers:
+        """When the next purchase is due, in days since the epoch; NO_DAY where none is foreseen. Computed for those who are told of."""
+        if self.purchases is None:
+            return np.full(len(self.rows), NO_DAY, dtype=np.int64)
+        with np.errstate(over="ignore"):
+            # A model in which hardly anybody comes again puts the day at infinity.
+            weeks = self.purchases.weeks_to_next(np.maximum(self.day_count - 1, 0).astype(float), self.age_days / DAYS_PER_WEEK)
+        days = np.ceil(weeks * DAYS_PER_WEEK)
+        foreseen = self.bought & (days <= _FORESEEN_DAYS)
+        # Today counts once, however often somebody buys: the next purchase day is tomorrow at the earliest.
+        return np.where(foreseen, self.today + np.where(foreseen, np.maximum(days, 1.0), 0.0).astype(np.int64), NO_DAY)
 
 
 def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
@@ -152,6 +174,8 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         spend_drop=spend_drop,
         visit_drop=visit_drop,
         strengths=strengths,
+        today=today,
+        purchases=None if model.ranks_only else model.purchases,
         grounds=signs.grounds(strengths, model.calibration.weights),
         realised_minor=state.bought_minor[rows] - state.refunded_minor[rows],
         margins=margins(state, rows, ask, expected),
@@ -177,6 +201,12 @@ def margin_share_of(states: Iterable[CustomerState]) -> float | None:
     return 1.0 - sum(int(each[1] + each[3]) for each in sums) / revenue if revenue else None
 
 
+@lru_cache(maxsize=1 << 13)
+def iso_day(day: int) -> str:
+    """A day since the epoch as people write it."""
+    return (_EPOCH + timedelta(days=day)).isoformat()
+
+
 def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integers:
     """Shape (n, 13): net money by 4-week bucket, the running one first."""
     amounts = money.join(state.bucket_low[rows], state.bucket_high[rows])
@@ -195,32 +225,25 @@ def told_signature(scores: ScoreBatch) -> Bits:
 def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
     """What is told to others: for each row the fields of `shared.contracts.scores.Scores`, ready for JSON."""
     nothing = [None] * len(scores.rows)
-    realised, expected_margins = (
-        (scores.margins.realised_minor.tolist(), scores.margins.expected_minor.tolist()) if scores.margins else (nothing, nothing)
-    )
-    columns = (
-        scores.bought, scores.recency_days, scores.day_count, scores.monetary_minor, scores.cell, scores.value_class,
-        scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor, scores.realised_minor,
-    )  # fmt: skip
-    rows = zip(*(column.tolist() for column in columns), realised, expected_margins, signs.two_strongest(scores.grounds), strict=True)
-    return [
-        {
-            "recency_days": recency if bought else None,
-            "frequency": max(days - 1, 0),
-            "monetary_minor": monetary,
-            "rfm_cell": CELLS[cell],
-            "value_class": CLASSES[value_class],
-            "buys_again": round(buys_again, 6),
-            "risk": round(risk, 6),
-            "risk_band": BANDS[band],
-            "expected_value_minor": expected,
-            "value_at_risk_minor": at_risk,
-            "realised_minor": so_far,
-            "realised_margin_minor": margin,
-            "expected_margin_minor": to_come,
-            "reasons": reasons,
-            "model": model,
-        }
-        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, so_far, *rest in rows
-        for margin, to_come, reasons in (rest,)
-    ]
+    margins = scores.margins
+    columns: dict[str, list[Any]] = {
+        "recency_days": [
+            days if bought else None for days, bought in zip(scores.recency_days.tolist(), scores.bought.tolist(), strict=True)
+        ],
+        "frequency": np.maximum(scores.day_count - 1, 0).tolist(),
+        "monetary_minor": scores.monetary_minor.tolist(),
+        "rfm_cell": [CELLS[cell] for cell in scores.cell.tolist()],
+        "value_class": [CLASSES[value_class] for value_class in scores.value_class.tolist()],
+        "buys_again": [round(chance, 6) for chance in scores.buys_again.tolist()],
+        "risk": [round(risk, 6) for risk in scores.risk.tolist()],
+        "risk_band": [BANDS[band] for band in scores.band.tolist()],
+        "expected_value_minor": scores.expected_value_minor.tolist(),
+        "value_at_risk_minor": scores.value_at_risk_minor.tolist(),
+        "realised_minor": scores.realised_minor.tolist(),
+        "realised_margin_minor": margins.realised_minor.tolist() if margins else nothing,
+        "expected_margin_minor": margins.expected_minor.tolist() if margins else nothing,
+        "next_purchase_on": [iso_day(day) if day != NO_DAY else None for day in scores.next_day().tolist()],
+        "reasons": signs.two_strongest(scores.grounds),
+        "model": [model] * len(scores.rows),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

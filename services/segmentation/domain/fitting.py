@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.segmentation.domain.arrays import Floats, Integers, Mask
-from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.market import market_of, sample_of
 from services.segmentation.domain.models import measures
 from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
 from services.segmentation.domain.models.calibration import UNTAUGHT, learn_calibration
@@ -100,7 +100,7 @@ def back_test(model: ScoringModel, state: CustomerState, from_day: int, outcome:
 def scored(state: CustomerState, model: ScoringModel, day: int, horizon_days: int) -> ScoreBatch:
     """All rows as of a day, among themselves."""
     rows = state.every_row()
-    market = market_of([Sample.of(score(state, rows, Question(day, model, Market(), horizon_days)))])
+    market = market_of([sample_of(score(state, rows, Question(day, model, Market(), horizon_days)))])
     return score(state, rows, Question(day, model, market, horizon_days))
 
 

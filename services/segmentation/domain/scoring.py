@@ -23,6 +23,9 @@ BAND_FROM = MappingProxyType({"watch": 0.15, "at_risk": 0.35, "leaving": 0.60, "
 """The risk from which on a customer belongs to a band."""
 _CUTS = np.array(list(BAND_FROM.values()))
 
+CONSUMER = 0
+"""In `customer_type`; everything else is a trader."""
+
 _MOST_MINOR = 1e15
 _YEAR_DAYS = 365.0
 
@@ -45,6 +48,8 @@ class ScoreBatch:
 
     rows: Integers
     bought: Mask
+    trader: Mask
+    """A retailer or a wholesaler: compared with their like."""
     recency_days: Integers
     age_days: Integers
     """Since the first purchase."""
@@ -77,11 +82,11 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     recency = today - last
     monetary = np.rint((state.bought_minor[rows] - state.refunded_minor[rows]) / np.maximum(days, 1)).astype(np.int64)
 
-    model = ask.model.in_money_of(ask.market.mean_spend_minor)
+    model, market, trader = ask.model, ask.market, state.customer_type[rows] != CONSUMER
     alive = model.purchases.alive(x, t_x, age)
     pauses = model.purchases.pauses(x, age, ask.horizon_days / DAYS_PER_WEEK)
     if model.ranks_only:
-        sums = ask.market.quintiles.rank_sums(recency, days, year_spend)
+        sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], year_spend[of]))
         buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought
     else:
         buys_again = alive * (1.0 - pauses) * bought
@@ -106,19 +111,21 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         pace = days / np.maximum(age * DAYS_PER_WEEK, ask.horizon_days)
         expected = pace * _YEAR_DAYS * np.maximum(monetary, 0) * buys_again
     else:
-        mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
+        known, mean = days.astype(float), monetary.astype(float)
+        mean_spend = market.by_kind(trader, lambda crowd, of: model.amounts_in(crowd).mean_spend(known[of], mean[of]))
         expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
     expected = np.clip(np.nan_to_num(expected), 0.0, _MOST_MINOR)
     return ScoreBatch(
         rows=rows,
         bought=bought,
+        trader=trader,
         recency_days=recency,
         age_days=today - first,
         day_count=days,
         monetary_minor=monetary,
         year_spend_minor=year_spend,
-        cell=ask.market.quintiles.cells(recency, days, year_spend) * bought,
-        value_class=np.where(bought, ask.market.curve.classes(year_spend), NONE),
+        cell=market.by_kind(trader, lambda crowd, of: crowd.quintiles.cells(recency[of], days[of], year_spend[of])) * bought,
+        value_class=np.where(bought, market.by_kind(trader, lambda crowd, of: crowd.curve.classes(year_spend[of])), NONE),
         buys_again=buys_again,
         risk=risk,
         band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
@@ -134,6 +141,11 @@ def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integ
     """Shape (n, 13): net money by 4-week bucket, the running one first."""
     amounts = money.join(state.bucket_low[rows], state.bucket_high[rows])
     return money.by_age(amounts, state.newest_bucket[rows].astype(np.int64), money.bucket_of(today))
+
+
+def class_a_minor(scores: ScoreBatch, market: Market) -> Integers:
+    """By row: what class A begins with among customers of that kind."""
+    return np.where(scores.trader, market.traders.curve.class_a_minor, market.consumers.curve.class_a_minor)
 
 
 def told_signature(scores: ScoreBatch) -> Bits:

@@ -84,7 +84,8 @@ class ScoringModelPublished(EventData):
     model: Name
     version: Annotated[int, Field(ge=1)]
     parameters: dict[Name, float]
-    """Of BG/NBD (r, alpha, a, b; weeks), gamma-gamma (p, q, v; minor units) and the signs (intercept, slope, `sign.<name>`; log-odds)."""
+    """Of BG/NBD (r, alpha, a, b; weeks), gamma-gamma (p, q, v; minor units), the signs (intercept, slope, `sign.<name>`; log-odds) and the
+    season (`season.00` to `season.12`: how many times the horizon counts that begins with each thirteenth of the year)."""
     fitted_at: Time
     data_from: str = ""
     data_until: str = ""

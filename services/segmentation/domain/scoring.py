@@ -84,7 +84,7 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
 
     model, market, trader = ask.model, ask.market, state.customer_type[rows] != CONSUMER
     alive = model.purchases.alive(x, t_x, age)
-    pauses = model.purchases.pauses(x, age, ask.horizon_days / DAYS_PER_WEEK)
+    pauses = model.purchases.pauses(x, age, model.horizon_weeks(ask.horizon_days, ask.today))
     if model.ranks_only:
         sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], year_spend[of]))
         buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought

@@ -13,7 +13,9 @@ from services.segmentation.domain.arrays import Floats, Mask
 from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.calibration import UNTAUGHT, Calibration
 from services.segmentation.domain.models.gamma_gamma import GammaGamma
+from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.rfm import NO_QUINTILES, Quintiles
+from services.segmentation.domain.models.season import NO_SEASON, Season
 from services.segmentation.domain.models.value_curve import NO_CURVE, ValueCurve
 
 Column = TypeVar("Column", bound=NDArray[Any])
@@ -28,13 +30,15 @@ ENOUGH_DAYS = 180
 
 @dataclass(frozen=True, slots=True)
 class ScoringModel:
-    """When they buy (BG/NBD, in weeks), how much (gamma-gamma, in minor units), and how much the signs of defection shift the risk."""
+    """When they buy (BG/NBD, in weeks), how much (gamma-gamma, in minor units), what the season does, and how signs shift the risk."""
 
     name: str
     purchases: BgNbd
     amounts: GammaGamma
     calibration: Calibration = UNTAUGHT
     """What this deployment's own outcomes have taught about the signs."""
+    season: Season = NO_SEASON
+    """What last year has taught about the time of the year."""
     risk_by_rank_sum: tuple[float, ...] = ()
     """By rank sum, from 3 to 15: used instead of BG/NBD where the data is too small for it; empty where it is not."""
 
@@ -42,6 +46,10 @@ class ScoringModel:
     def ranks_only(self) -> bool:
         """Does it know nothing but ranks?"""
         return bool(self.risk_by_rank_sum)
+
+    def horizon_weeks(self, horizon_days: int, day: int) -> float:
+        """The horizon after a day as steady customers would need it: longer where that time of the year is busy."""
+        return horizon_days * self.season.at(day) / DAYS_PER_WEEK
 
     def amounts_in(self, crowd: Crowd) -> GammaGamma:
         """How much these spend: a fit in dollars says nothing about the level in baht, nor one of households about shopkeepers."""

@@ -16,7 +16,7 @@ from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.measures import auc_error
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.models.season import NO_SEASON, PERIODS, Season, index_of
-from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, score
+from services.segmentation.domain.scoring import BAND_FROM, BANDS, Question, ScoreBatch, score
 from services.segmentation.domain.seasons import learn_season
 from services.segmentation.domain.state.days import count_days
 from services.segmentation.domain.state.rewind import last_day_of_bucket, rewound
@@ -60,6 +60,30 @@ class BackTest:
     """Share of the spend that came from the tenth of customers with the highest forecast."""
     bands: tuple[tuple[int, float, float], ...] = ()
     """By risk band: customers, mean risk, realised share."""
+
+    def judged_bands(self) -> tuple[JudgedBand, ...]:
+        """What the bands say, and whether that came true."""
+        edges = (0.0, *BAND_FROM.values(), 1.0)
+        pairs = zip(BANDS[1:], edges[:-1], edges[1:], self.bands, strict=True)
+        return tuple(JudgedBand(name, low, high, *found) for name, low, high, found in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBand:
+    """A risk band of a back-test."""
+
+    name: str
+    risk_from: float
+    risk_to: float
+    customers: int
+    forecast: float
+    realised: float
+
+    @property
+    def holds(self) -> bool:
+        """Was the share that was really gone within the band's own bounds, as far as so few can tell?"""
+        low, high = measures.likely_range(self.realised, self.customers)
+        return low <= self.risk_to and high >= self.risk_from
 
 
 def fit_model(name: str, state: CustomerState, today: int) -> ScoringModel:

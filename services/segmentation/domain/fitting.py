@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.segmentation.domain.arrays import Floats, Integers, Mask
-from services.segmentation.domain.market import market_of, sample_of
+from services.segmentation.domain.market import ENOUGH_OF_A_KIND, market_of, sample_of
 from services.segmentation.domain.models import measures
 from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
 from services.segmentation.domain.models.calibration import UNTAUGHT, learn_calibration
@@ -16,7 +16,7 @@ from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.measures import auc_error
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.models.season import NO_SEASON, PERIODS, Season, index_of
-from services.segmentation.domain.scoring import BAND_FROM, BANDS, Question, ScoreBatch, score
+from services.segmentation.domain.scoring import BAND_FROM, BANDS, CONSUMER, Question, ScoreBatch, score
 from services.segmentation.domain.seasons import learn_season
 from services.segmentation.domain.state.days import count_days
 from services.segmentation.domain.state.rewind import last_day_of_bucket, rewound
@@ -92,9 +92,17 @@ def fit_model(name: str, state: CustomerState, today: int) -> ScoringModel:
     days = state.day_count[rows].astype(np.int64)
     if not (days > 1).any():
         raise ValueError("nobody bought on two days yet")
-    spend = (state.bought_minor[rows] - state.refunded_minor[rows]) / days
+    spend = _in_consumers_money((state.bought_minor[rows] - state.refunded_minor[rows]) / days, state.customer_type[rows] != CONSUMER)
     spenders = (days > 1) & (spend > 0)
     return ScoringModel(name, _fit_purchases(state, rows, today), _fit_amounts(days[spenders].astype(float), spend[spenders]))
+
+
+def _in_consumers_money(spend: Floats, trader: Mask) -> Floats:
+    """Traders' spend by what traders spend, times what consumers do: a kind's level is the crowd's, and only its spread is the model's."""
+    if min(int(trader.sum()), int((~trader).sum())) < ENOUGH_OF_A_KIND:
+        return spend
+    usual = [float(np.maximum(spend[kind], 0).mean()) for kind in (trader, ~trader)]
+    return np.where(trader, spend * usual[1] / usual[0], spend) if min(usual) > 0 else spend
 
 
 def learned(model: ScoringModel, state: CustomerState, from_day: int, outcome: Outcome, horizon_days: int) -> ScoringModel:

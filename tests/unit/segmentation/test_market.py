@@ -17,6 +17,7 @@ from services.segmentation import markets as markets_module
 from services.segmentation.changelog import market_from, market_meta
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS, EventBatch, Kind
+from services.segmentation.domain.fitting import fit_model
 from services.segmentation.domain.market import ENOUGH_OF_A_KIND, Gathering, market_of, sample_of
 from services.segmentation.domain.models.rfm import CELLS
 from services.segmentation.domain.models.scoring_model import Market
@@ -154,6 +155,14 @@ def test_traders_and_consumers_are_judged_each_among_their_own() -> None:
     cells = [{CELLS[cell] for cell in found.cell[found.trader == kind]} for kind in (False, True)]
     assert "lost" in cells[0] & cells[1]
     assert "champions" in cells[0] & cells[1]
+
+
+def test_what_traders_spend_does_not_spread_what_consumers_are_thought_to() -> None:
+    consumers, mixed = (fit_model("kinds", state, TODAY).amounts for state in (a_crowd(2000, 1, 1000), both_kinds(500)))
+    assert mixed.population_mean == pytest.approx(consumers.population_mean, rel=0.05)
+    assert mixed.p == pytest.approx(consumers.p, rel=0.1)
+    # All consumers here draw from one distribution, and so do all traders; taken together as they are, q would be near 1.
+    assert min(mixed.q, consumers.q) > 50
 
 
 def test_too_few_traders_are_judged_among_everybody_and_change_nothing_for_consumers() -> None:

@@ -84,7 +84,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
-        await read_published(sources.read_models, worker.models)
+        await read_published(sources.read_models, worker.models, worker.markets)
         await watching.start()
         await partitions.start(topic_ids)
 
@@ -105,6 +105,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
         timers=(
             Timer(0.1, rescoring.tick),
             Timer(1.0, telling.tick),
+            Timer(1.0, worker.tell_market),
             Timer(0.75, read_model.tick),
             Timer(1.0, copying.tick),
             Timer(1.0, modelling.tick),

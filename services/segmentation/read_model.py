@@ -269,18 +269,18 @@ class ReadModel:
         }
 
     def _curve(self) -> dict[str, Any] | None:
-        """This worker's curve, under the lowest partition it owns, once a round."""
+        """The consumers' curve, under the lowest partition that this worker owns, once a round."""
         worker = self._worker
         if self._curve_round == self._rescoring.rounds or not worker.owned:
             return None
         self._curve_round = self._rescoring.rounds
-        curve = worker.market.curve
+        curve = worker.market.consumers.curve
         if not curve.customer_share:
             return None
         return {
             "_id": min(worker.owned),
             "as_of": worker.now(),
-            "buyers": worker.market.buyers,
+            "buyers": worker.market.consumers.buyers,
             "class_a_minor": curve.class_a_minor,
             "class_b_minor": curve.class_b_minor,
             "customer_share": list(curve.customer_share),

@@ -61,7 +61,7 @@ def add_totals(router: APIRouter) -> None:
 
     @router.get("/v1/value-curve")
     async def value_curve() -> dict[str, Any]:
-        """The 80/20 curve, as the worker with the most buyers sees it."""
+        """The 80/20 curve of consumers, as it was last seen."""
         curves = await in_store(store.read_curves)
         if not curves:
             return {"buyers": 0, "class_a_minor": None, "class_b_minor": None, "points": [], "as_of": None}

@@ -27,6 +27,9 @@ BAND_FROM = MappingProxyType({"watch": 0.15, "at_risk": 0.35, "leaving": 0.60, "
 """The risk from which on a customer belongs to a band."""
 _CUTS = np.array(list(BAND_FROM.values()))
 
+CONSUMER = 0
+"""In `customer_type`; everything else is a trader."""
+
 _MOST_MINOR = 1e15
 _DAYS_OF_DOUBT = 5
 """So many purchase days' usual spend at everybody's margin share are added to a customer's own."""
@@ -69,6 +72,8 @@ class ScoreBatch:
 
     rows: Integers
     bought: Mask
+    trader: Mask
+    """A retailer or a wholesaler: compared with their like."""
     recency_days: Integers
     age_days: Integers
     """Since the first purchase."""
@@ -122,11 +127,11 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     recency = today - last
     monetary = np.rint((state.bought_minor[rows] - state.refunded_minor[rows]) / np.maximum(days, 1)).astype(np.int64)
 
-    model = ask.model.in_money_of(ask.market.mean_spend_minor)
+    model, market, trader = ask.model, ask.market, state.customer_type[rows] != CONSUMER
     alive = model.purchases.alive(x, t_x, age)
-    pauses = model.purchases.pauses(x, age, ask.horizon_days / DAYS_PER_WEEK)
+    pauses = model.purchases.pauses(x, age, model.horizon_weeks(ask.horizon_days, ask.today))
     if model.ranks_only:
-        sums = ask.market.quintiles.rank_sums(recency, days, year_spend)
+        sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], year_spend[of]))
         buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought
     else:
         buys_again = alive * (1.0 - pauses) * bought
@@ -153,19 +158,21 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         pace = days / np.maximum(age * DAYS_PER_WEEK, ask.horizon_days)
         expected = pace * _YEAR_DAYS * np.maximum(monetary, 0) * buys_again
     else:
-        mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
+        known, mean = days.astype(float), monetary.astype(float)
+        mean_spend = market.by_kind(trader, lambda crowd, of: model.amounts_in(crowd).mean_spend(known[of], mean[of]))
         expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
     expected = np.clip(np.nan_to_num(expected), 0.0, _MOST_MINOR)
     return ScoreBatch(
         rows=rows,
         bought=bought,
+        trader=trader,
         recency_days=recency,
         age_days=today - first,
         day_count=days,
         monetary_minor=monetary,
         year_spend_minor=year_spend,
-        cell=ask.market.quintiles.cells(recency, days, year_spend) * bought,
-        value_class=np.where(bought, ask.market.curve.classes(year_spend), NONE),
+        cell=market.by_kind(trader, lambda crowd, of: crowd.quintiles.cells(recency[of], days[of], year_spend[of])) * bought,
+        value_class=np.where(bought, market.by_kind(trader, lambda crowd, of: crowd.curve.classes(year_spend[of])), NONE),
         buys_again=buys_again,
         risk=risk,
         band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
@@ -189,7 +196,8 @@ def margins(state: CustomerState, rows: Integers, ask: Question, expected: Float
     costs = state.optional["costs"][rows] if "costs" in state.optional else np.zeros((len(rows), 4), dtype=np.int64)
     revenue = costs[:, 0] + costs[:, 2]
     realised = revenue - costs[:, 1] - costs[:, 3]
-    usual = _DAYS_OF_DOUBT * max(ask.market.mean_spend_minor, 1.0)
+    means = [max(crowd.mean_spend_minor, 1.0) for crowd in (ask.market.consumers, ask.market.traders)]
+    usual = _DAYS_OF_DOUBT * np.where(state.customer_type[rows] != CONSUMER, means[1], means[0])
     share = (realised + ask.margin_share * usual) / (revenue + usual)
     return Margins(realised, share, np.rint(expected * share).astype(np.int64))
 
@@ -211,6 +219,11 @@ def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integ
     """Shape (n, 13): net money by 4-week bucket, the running one first."""
     amounts = money.join(state.bucket_low[rows], state.bucket_high[rows])
     return money.by_age(amounts, state.newest_bucket[rows].astype(np.int64), money.bucket_of(today))
+
+
+def class_a_minor(scores: ScoreBatch, market: Market) -> Integers:
+    """By row: what class A begins with among customers of that kind."""
+    return np.where(scores.trader, market.traders.curve.class_a_minor, market.consumers.curve.class_a_minor)
 
 
 def told_signature(scores: ScoreBatch) -> Bits:

@@ -60,10 +60,10 @@ class ScoringModel:
         total = np.zeros_like(x)
         before = np.zeros_like(x)
         for quarter, weeks in enumerate(QUARTERS):
-            until = np.maximum(self.purchases.expected_purchases(x, t_x, age, weeks), before)
+            until = np.maximum(self.purchases.expected_of_living(x, age, weeks), before)
             total += (until - before) / (1.0 + discount_per_year) ** ((3 * quarter + 2) / 12)
             before = until
-        return total * mean_spend
+        return total * self.purchases.alive(x, t_x, age) * mean_spend
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from services.segmentation.worker import Worker
 from shared.clock import ReplayClock
 from shared.contracts.envelope import envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded
-from shared.contracts.topics import CUSTOMER_EVENTS
+from shared.contracts.topics import CUSTOMER_EVENTS, PARTITION_COUNT
 from shared.streaming.records import Batch, Message, Position, StoredRecord, origin_header
 
 BUSY_DAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -101,12 +101,12 @@ def batches(records: list[StoredRecord]) -> Iterator[Batch]:
 
 
 async def a_worker(state: CustomerState) -> tuple[Worker, Owned, Rescoring]:
-    """One that owns one partition, and has looked at its customers on the eve of the busy day."""
+    """One that owns every partition, all rows in one of them, and has looked at its customers on the eve of the busy day."""
     worker = Worker(
         Nowhere(), ReplayClock(BUSY_DAY - timedelta(hours=1)), SegmentationSettings(clock="replay"), load_shipped_models("groceries")
     )
     owned = Owned(0, state, Positions(events_topic_id="topic-id"), generation=1, silent_rounds=2)
-    worker.owned[0] = owned
+    worker.owned = {0: owned} | {n: Owned(n, CustomerState(), Positions(), generation=1) for n in range(1, PARTITION_COUNT)}
     rescoring = Rescoring(worker, calm_seconds=0)
     while state.count and rescoring.rounds < 2:
         await rescoring.tick()

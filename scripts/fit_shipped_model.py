@@ -17,6 +17,7 @@ from services.segmentation.domain.models.bg_nbd import fit_bg_nbd
 from services.segmentation.domain.models.gamma_gamma import fit_gamma_gamma
 from services.segmentation.domain.models.history import histories
 from services.segmentation.domain.models.rfm import HIGHEST_RANK_SUM, LOWEST_RANK_SUM, Quintiles
+from services.segmentation.domain.models.spread import Spread
 from stack.backtests import PurchaseLog, cdnow, complete_journey, outcome_of, state_of
 from stack.datasets import load_basket_totals, load_cdnow
 
@@ -61,8 +62,9 @@ def ranked(log: PurchaseLog, until: date) -> dict[str, Any]:
     day = (until - EPOCH).days
     state = state_of(log, day)
     everybody = scored(state, fit_model("ranked", state, day), day, RANKED_DAYS)
-    quintiles = Quintiles.of(everybody.recency_days, everybody.day_count, everybody.year_spend_minor)
-    sums = quintiles.rank_sums(everybody.recency_days, everybody.day_count, everybody.year_spend_minor) - LOWEST_RANK_SUM
+    columns = (everybody.recency_days, everybody.day_count, everybody.year_spend_minor)
+    quintiles = Quintiles.of(*(Spread.of_ascending(np.sort(column)) for column in columns))
+    sums = quintiles.rank_sums(*columns) - LOWEST_RANK_SUM
     gone = ~outcome_of(log, state, day, RANKED_DAYS).bought
     counts, happened = (np.bincount(sums, weights=of, minlength=HIGHEST_RANK_SUM - LOWEST_RANK_SUM + 1) for of in (None, gone))
     # One customer of even odds in each sum keeps the shares off 0 and 1.

@@ -111,6 +111,7 @@ class Process:
                 task.result()  # They never end by themselves: raises what ended them.
         finally:
             self._progress.wait_for("leaving", "the process is leaving")
+            service.hang_up()
             await server.stop()
             for task in (stopping, *beside):
                 task.cancel()

@@ -57,6 +57,10 @@ async def nothing_to_stop() -> None:
     """For services that hold nothing to put away."""
 
 
+def nothing_to_hang_up() -> None:
+    """For services whose answers all end by themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One service: what it listens to, what it answers, what time makes it do."""
@@ -74,3 +78,5 @@ class Service:
     """Which API keys there are; None: as identity says over HTTP."""
     stop: Callable[[], Awaitable[None]] = field(default=nothing_to_stop)
     """Runs in the worker after the last batch was acknowledged."""
+    hang_up: Callable[[], None] = field(default=nothing_to_hang_up)
+    """Runs when the process begins to leave: ends the answers that would otherwise go on for ever."""

@@ -15,7 +15,7 @@ from services.segmentation.domain.events import DAY_MS, EventBatch, Kind
 from services.segmentation.domain.fitting import BackTest, Outcome, back_test, fit_model, learned, scored
 from services.segmentation.domain.models.measures import auc, brier
 from services.segmentation.domain.models.scoring_model import ScoringModel
-from services.segmentation.domain.scoring import BANDS, ScoreBatch
+from services.segmentation.domain.scoring import ScoreBatch
 from services.segmentation.domain.state import CustomerState, apply_events
 from stack.datasets import load_basket_totals, load_cdnow
 from stack.peers import Forecaster, learned_peers, simple_peers
@@ -122,9 +122,12 @@ def compare(data: str, with_learned_peers: bool = True) -> Comparison:
 def as_json(test: BackTest) -> dict[str, Any]:
     """A back-test for a program."""
     bands = [
-        {"band": band, "customers": count, "forecast": round(forecast, 4), "realised": round(share, 4)}
-        for band, (count, forecast, share) in zip(BANDS[1:], test.bands, strict=True)
-    ]
+        {
+            "band": each.name, "from": each.risk_from, "to": each.risk_to, "customers": each.customers,
+            "forecast": round(each.forecast, 4), "realised": round(each.realised, 4), "holds": each.holds,
+        }
+        for each in test.judged_bands()
+    ]  # fmt: skip
     names = ("customers", "horizon_days", "gone_share", "auc", "brier", "calibration", "total_error", "top_decile_value")
     return {name: getattr(test, name) for name in names} | {"bands": bands}
 

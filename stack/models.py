@@ -95,9 +95,10 @@ def _forecasts(found: Comparison) -> Table:
 
 
 def _bands(test: BackTest) -> Table:
-    table = Table(title="What the bands mean", title_justify="left", title_style="bold", header_style="dim")
-    for column in ("band", "customers", "forecast risk", "really gone"):
+    table = Table(title="What the bands mean, signs learned", title_justify="left", title_style="bold", header_style="dim")
+    for column in ("band", "of risk", "customers", "forecast risk", "really gone", "holds"):
         table.add_column(column, justify="left" if column == "band" else "right")
-    for each in as_json(test)["bands"]:
-        table.add_row(each["band"].replace("_", " "), f"{each['customers']:,}", f"{each['forecast']:.1%}", f"{each['realised']:.1%}")
+    for each in test.judged_bands():
+        bounds, holds = f"{each.risk_from:.0%} to {each.risk_to:.0%}", "yes" if each.holds else "no"
+        table.add_row(each.name.replace("_", " "), bounds, f"{each.customers:,}", f"{each.forecast:.1%}", f"{each.realised:.1%}", holds)
     return table

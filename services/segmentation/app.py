@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 
@@ -10,6 +11,7 @@ from services.segmentation.answering import Answering
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
 from services.segmentation.handlers import on_customer_events, on_customers
+from services.segmentation.live_changes import ChangesLog, LiveChanges
 from services.segmentation.modelling import Modelling
 from services.segmentation.own_segments import Watching
 from services.segmentation.partitions import SegmentationPartitions, Sources
@@ -23,10 +25,12 @@ from services.segmentation.store import scores as store
 from services.segmentation.telling import ScoreTelling
 from services.segmentation.worker import Worker
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.kafka_admin import KafkaAdminError, topic_ids
 from shared.mongo import in_store
 from shared.service import Publisher, Service, Timer
-from shared.streaming.reader import bounds_of_partition, follow_partition, read_partition
+from shared.streaming.errors import Unavailable
+from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition
 from shared.timeline import read_timeline
 
 SETTINGS = SegmentationSettings
@@ -47,10 +51,27 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         follow_models=partial(follow_partition, servers, SCORING_MODELS, PARTITION, 0),
         snapshots=SnapshotFiles(settings.data_dir),
     )
-    return compose(publisher, settings, clock, sources)
+    return compose(publisher, settings, clock, sources, changes_at(servers))
 
 
-def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, sources: Sources) -> Service:
+def changes_at(servers: str) -> ChangesLog:
+    """segment-changes-v1 at a broker."""
+
+    async def identify() -> str:
+        try:
+            return (await asyncio.to_thread(topic_ids, servers, [SEGMENT_CHANGES]))[SEGMENT_CHANGES.name]
+        except (KafkaAdminError, KeyError) as error:
+            raise Unavailable(f"broker: {error!r}") from error
+
+    return ChangesLog(
+        identify=identify,
+        bounds=partial(bounds_of_topic, servers, SEGMENT_CHANGES),
+        read=partial(read_partition, servers, SEGMENT_CHANGES),
+        follow=partial(follow_partitions, servers, SEGMENT_CHANGES),
+    )
+
+
+def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, sources: Sources, changes: ChangesLog) -> Service:
     """Segmentation from its collaborators; tests give other sources."""
     worker = Worker(publisher, clock, settings, load_shipped_models(settings.scoring_model))
     rescoring = Rescoring(worker)
@@ -59,14 +80,16 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     copying = Copying(worker, partitions)
     modelling = Modelling(worker, sources.follow_models)
     watching, answering = Watching(worker), Answering(worker)
+    live = LiveChanges(changes)
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
-        await read_published(sources.read_models, worker.models)
+        await read_published(sources.read_models, worker.models, worker.markets)
         await watching.start()
         await partitions.start(topic_ids)
 
     async def stop() -> None:
+        await live.finish()
         await modelling.finish()
         await answering.finish()
         await watching.finish()
@@ -76,12 +99,13 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     return Service(
         "segmentation",
         listens={CUSTOMER_EVENTS: partial(on_customer_events, worker=worker), CUSTOMERS: partial(on_customers, worker=worker)},
-        api=create_router(clock),
+        api=create_router(clock, live),
         partitions=partitions,
         batch_records=BATCH_RECORDS,
         timers=(
             Timer(0.1, rescoring.tick),
             Timer(1.0, telling.tick),
+            Timer(1.0, worker.tell_market),
             Timer(0.75, read_model.tick),
             Timer(1.0, copying.tick),
             Timer(1.0, modelling.tick),
@@ -91,4 +115,5 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
         ),
         start=start,
         stop=stop,
+        hang_up=live.hang_up,
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from services.segmentation.domain.arrays import hex_from_ids
 from services.segmentation.domain.models.rfm import NO_QUINTILES, Quintiles
-from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.models.scoring_model import Crowd, Market
 from services.segmentation.domain.models.value_curve import ValueCurve
 from services.segmentation.positions import Positions
 from shared.streaming.partitions import partition_for
@@ -21,8 +21,8 @@ META_PREFIX = b"partition-"
 NAMES_PREFIX = b"names-"
 
 
-class MarketMeta(msgspec.Struct, frozen=True):
-    """The market that memberships were settled by, so that a restart does not judge by another."""
+class CrowdMeta(msgspec.Struct, frozen=True):
+    """One kind of customers in that market."""
 
     recency_days: list[int] = []
     frequency: list[int] = []
@@ -30,6 +30,15 @@ class MarketMeta(msgspec.Struct, frozen=True):
     class_a_minor: int = 0
     class_b_minor: int = 0
     mean_spend_minor: float = 0.0
+    buyers: int = 0
+
+
+class MarketMeta(msgspec.Struct, frozen=True):
+    """The market that memberships were settled by, so that a restart does not judge by another."""
+
+    consumers: CrowdMeta = CrowdMeta()
+    traders: CrowdMeta | None = None
+    """None where traders are judged among everybody with the consumers."""
     buyers: int = 0
     history_days: int = 0
 
@@ -123,23 +132,33 @@ def row_messages(ids: np.ndarray[tuple[int, int], np.dtype[np.uint64]], packed: 
 
 def market_meta(market: Market) -> MarketMeta:
     """A market as it is kept."""
-    quintiles, curve = market.quintiles, market.curve
-    return MarketMeta(
+    traders = None if market.traders is market.consumers else _crowd_meta(market.traders)
+    return MarketMeta(_crowd_meta(market.consumers), traders, market.buyers, market.history_days)
+
+
+def market_from(kept: MarketMeta) -> Market:
+    """A market read back; its curves have lost their points, which only the API shows."""
+    # Before kinds were kept apart there was no consumers' crowd; the first round of re-scoring finds one.
+    if not kept.buyers or not kept.consumers.buyers:
+        return Market()
+    consumers = _crowd_from(kept.consumers)
+    return Market(consumers, _crowd_from(kept.traders) if kept.traders else consumers, kept.buyers, kept.history_days)
+
+
+def _crowd_meta(crowd: Crowd) -> CrowdMeta:
+    quintiles, curve = crowd.quintiles, crowd.curve
+    return CrowdMeta(
         quintiles.recency_days.tolist(),
         quintiles.frequency.tolist(),
         quintiles.spend_minor.tolist(),
         curve.class_a_minor,
         curve.class_b_minor,
-        market.mean_spend_minor,
-        market.buyers,
-        market.history_days,
+        crowd.mean_spend_minor,
+        crowd.buyers,
     )
 
 
-def market_from(kept: MarketMeta) -> Market:
-    """A market read back; its curve has lost its points, which only the API shows."""
-    if not kept.buyers:
-        return Market()
+def _crowd_from(kept: CrowdMeta) -> Crowd:
     cuts = [np.array(values, dtype=np.int64) for values in (kept.recency_days, kept.frequency, kept.spend_minor)]
     quintiles = Quintiles(*cuts) if kept.recency_days else NO_QUINTILES
-    return Market(quintiles, ValueCurve(kept.class_a_minor, kept.class_b_minor), kept.mean_spend_minor, kept.buyers, kept.history_days)
+    return Crowd(quintiles, ValueCurve(kept.class_a_minor, kept.class_b_minor), kept.mean_spend_minor, kept.buyers)

@@ -24,6 +24,10 @@ SLICE_SECONDS = Histogram(
 SNAPSHOT_SECONDS = Histogram("dear_segmentation_snapshot_seconds", "Time to write one snapshot.", buckets=(0.01, 0.1, 0.5, 1, 5, 30))
 STORE_SECONDS = Histogram("dear_segmentation_store_seconds", "Time of one write to the read model.", buckets=(0.01, 0.1, 0.5, 1, 2, 5))
 STORE_WAITING = Gauge("dear_segmentation_store_waiting", "Customers whose scores the read model does not have yet.")
+STORE_BEHIND_SECONDS = Gauge(
+    "dear_segmentation_store_behind_seconds", "Age of the newest moment up to which the read model has every change of this worker."
+)
+HISTORY_POINTS = Counter("dear_segmentation_history_points_total", "Points of customers' scores written to the history.")
 SCORES_WAITING = Gauge("dear_segmentation_scores_waiting", "Customers whose scores were not published yet.")
 REFITS = Counter("dear_scoring_model_refits_total", "Refits that this worker had made.", ["outcome"])
 MODEL_AGE_SECONDS = Gauge("dear_scoring_model_age_seconds", "Time since the end of the data that the model was fitted to.")

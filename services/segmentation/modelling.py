@@ -1,4 +1,4 @@
-"""Keeps the models new: hears of published fits, and has one made when it is time, in a process beside this one."""
+"""Keeps the models new: hears of published fits and of others' buyers, and has a fit made when it is time, in a process of its own."""
 
 from __future__ import annotations
 
@@ -88,8 +88,9 @@ class Modelling:
             try:
                 async for records in self._follow():
                     take_published(records, self._worker.models)
+                    self._worker.markets.hear(records)
             except Unavailable as away:
-                log.warning("new scoring models are not heard of: %s", away)
+                log.warning("new scoring models and other workers' buyers are not heard of: %s", away)
             await asyncio.sleep(RETRY_SECONDS)
 
     def _is_due(self) -> bool:

@@ -9,6 +9,7 @@ from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.calibration import UNTAUGHT, Calibration
 from services.segmentation.domain.models.gamma_gamma import GammaGamma
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
+from services.segmentation.domain.models.season import NO_SEASON, PERIODS, Season
 from services.segmentation.domain.signs import SIGNS
 from shared.contracts.scores import ScoringModelPublished
 
@@ -17,6 +18,8 @@ FITTED = "fitted"
 RANKS = "rank-sum"
 
 _SIGN = "sign."
+_SEASON = "season."
+_PERIODS = tuple(f"{_SEASON}{period:02}" for period in range(PERIODS))
 
 
 @dataclass(slots=True)
@@ -56,8 +59,9 @@ def model_from(published: ScoringModelPublished) -> ScoringModel:
     of = published.parameters
     weights = tuple(of.get(_SIGN + sign, 0.0) for sign in SIGNS)
     taught = Calibration(of["intercept"], of["slope"], weights) if "slope" in of else UNTAUGHT
+    season = Season(tuple(of.get(name, 1.0) for name in _PERIODS)) if any(name in of for name in _PERIODS) else NO_SEASON
     name = f"{published.model}-{published.version}"
-    return ScoringModel(name, BgNbd(of["r"], of["alpha"], of["a"], of["b"]), GammaGamma(of["p"], of["q"], of["v"]), taught)
+    return ScoringModel(name, BgNbd(of["r"], of["alpha"], of["a"], of["b"]), GammaGamma(of["p"], of["q"], of["v"]), taught, season)
 
 
 def parameters_of(model: ScoringModel) -> dict[str, float]:
@@ -67,6 +71,7 @@ def parameters_of(model: ScoringModel) -> dict[str, float]:
         "r": purchases.r, "alpha": purchases.alpha, "a": purchases.a, "b": purchases.b,
         "p": amounts.p, "q": amounts.q, "v": amounts.v,
     }  # fmt: skip
+    parameters |= dict(zip(_PERIODS, model.season.indexes, strict=False))
     if taught == UNTAUGHT:
         return parameters
     signs = {_SIGN + sign: weight for sign, weight in zip(SIGNS, taught.weights, strict=True)}

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from services.segmentation.domain.fitting import Candidate, candidate
 from services.segmentation.domain.state import CustomerState
+from services.segmentation.markets import Markets
 from services.segmentation.models_in_use import FITTED, Models, parameters_of
 from services.segmentation.news import SOURCE
 from services.segmentation.recovery import Recovery
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 EPOCH = date(1970, 1, 1)
 LOWEST_PRIORITY = 19
 PARTITION = partition_for(FITTED.encode())
-"""Of scoring-models-v1: where the fits are."""
+"""Of scoring-models-v1: where the fits are, and what is known of the market."""
 
 Read = Callable[[int, int], AsyncIterator[Sequence[Record]]]
 """(partition, first offset) -> record batches up to the present end."""
@@ -72,10 +73,12 @@ async def read_rows(read_changelog: Read) -> CustomerState:
     return every
 
 
-async def read_published(read_models: Read, models: Models) -> None:
-    """Take the newest fit there is."""
+async def read_published(read_models: Read, models: Models, markets: Markets | None = None) -> None:
+    """Take the newest fit there is, and what is known of the market."""
     async for records in read_models(PARTITION, 0):
         take_published(records, models)
+        if markets is not None:
+            markets.hear(records)
 
 
 def take_published(records: Sequence[Record], models: Models) -> None:

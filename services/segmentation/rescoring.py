@@ -11,9 +11,10 @@ import numpy as np
 from services.segmentation import metrics
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
-from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.market import Gathering
 from services.segmentation.domain.scoring import margin_share_of
 from services.segmentation.domain.summary import Tally
+from services.segmentation.markets import Known
 from services.segmentation.owned import EVERY_ROW, Cause, Owned
 from services.segmentation.worker import Worker
 
@@ -49,7 +50,9 @@ class Rescoring:
         self._done: Owners = frozenset()
         self._finished = 0.0
         self._slices: Iterator[Slice] | None = None
-        self._samples: list[Sample] = []
+        self._gathered: dict[int, Gathering] = {}
+        self._seen: dict[int, Known] = {}
+        self._owes_a_round = False
         self._tallies: dict[int, Tally] = {}
         self._worked = 0.0
         self._resume_at = 0.0
@@ -80,7 +83,7 @@ class Rescoring:
             metrics.SLICE_SECONDS.observe(seconds)
 
     def _begin(self) -> bool:
-        """Begin a round when it is time, or partitions came or went; but not while they are still coming: their market would be a part."""
+        """Begin a round when it is time, or partitions came or went; but not while they are still coming: much would be done twice."""
         now_ms, owners = self._worker.now_ms(), self._owners()
         if owners != self._known:
             self._known, self._known_since = owners, time.monotonic()
@@ -88,14 +91,19 @@ class Rescoring:
             return False
         if time.monotonic() - self._finished < self._calm_seconds / 4:
             return False
-        rebuilt = any(owned.silent_rounds and not owned.silent_customers_until for owned in self._worker.owned.values())
-        due = rebuilt or self._worker.has_something_new()
+        due = self._worker.has_something_new() or (self._waits_for_market() and self._worker.markets.is_whole_with(self._worker.owned))
         if owners == self._done and not due and now_ms - self._begun_ms < self._pause_ms():
             return False
         self._worker.take_up_what_is_new()
-        self._begun_ms, self._done, self._worked, self._samples, self._tallies = now_ms, owners, 0.0, [], {}
+        self._begun_ms, self._done, self._worked, self._tallies = now_ms, owners, 0.0, {}
+        self._gathered, self._seen = {}, {}
         self._slices = self._walk()
         return True
+
+    def _waits_for_market(self) -> bool:
+        """Rebuilt rows wait for two rounds, and all rows for one, with a whole market."""
+        rebuilt = any(owned.silent_rounds and not owned.silent_customers_until for owned in self._worker.owned.values())
+        return rebuilt or self._owes_a_round
 
     def _pause_ms(self) -> int:
         return DAY_MS if self._worker.clock.mode == "replay" else int(self._worker.settings.rescore_seconds * 1000)
@@ -112,6 +120,8 @@ class Rescoring:
                 start += SLICE_ROWS
             if owned is not None:
                 owned.had_turns(self._worker.judged_by)
+                # Here and not at the end of the round: sorting a million amounts at once would take longer than a slice.
+                self._seen[number] = Known(self._gathered.pop(number, Gathering()).sample(), owned.generation)
 
     async def _take(self, due: Slice) -> None:
         worker, owned = self._worker, due.owned
@@ -124,7 +134,7 @@ class Rescoring:
         else:
             now_ms = np.full(len(due.rows), worker.now_ms(), dtype=np.int64)
             scores = owned.settle(due.rows, worker.trigger(now_ms, Cause.TIME), worker.judgement())
-        self._samples.append(Sample.of(scores))
+        self._gathered.setdefault(owned.number, Gathering()).add(scores)
         self._tallies.setdefault(owned.number, Tally()).add(scores)
         if owned.turned != EVERY_ROW:
             self._resume_at = time.monotonic() + (owned.change_number - number) / NEW_CHANGES_PER_SECOND
@@ -133,18 +143,25 @@ class Rescoring:
         await worker.write(owned)
 
     def _finish(self) -> None:
-        """The next round, and every batch from now on, is judged by the market of this one."""
-        market = market_of(self._samples)
-        if market.buyers:
-            self._worker.market = market
+        """From now on the market of this round is judged by; half a market is none, and leaves the last whole one."""
+        ours = {number: seen for number, seen in self._seen.items() if (number, seen.generation) in self._owners()}
+        market = self._worker.markets.merged(ours)
+        # Judged by no market at all, customers have not been judged: not by a worker that has just begun, nor by one that waits for others.
+        self._owes_a_round = market is None or bool(market.buyers and not self._worker.market.buyers)
+        if market is not None:
+            if market.buyers:
+                self._worker.market = market
+            self._count_silent_rounds()
+        self._worker.margin_share = margin_share_of(owned.state for owned in self._worker.owned.values())
+        self._worker.all_had_turns()
+        self.tallies = self._tallies
+        self._slices, self._seen = None, {}
+        self.rounds += 1
+        self._finished = time.monotonic()
+
+    def _count_silent_rounds(self) -> None:
         for number, _ in self._done:
             owned = self._worker.owned.get(number)
             if owned is not None and not owned.silent_customers_until:
                 # The first round after a rebuild finds the market, the second judges by it.
                 owned.silent_rounds = max(owned.silent_rounds - 1, 0)
-        self._worker.margin_share = margin_share_of(owned.state for owned in self._worker.owned.values())
-        self._worker.all_had_turns()
-        self.tallies = self._tallies
-        self._slices, self._samples = None, []
-        self.rounds += 1
-        self._finished = time.monotonic()

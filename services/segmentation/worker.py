@@ -1,4 +1,4 @@
-"""What one worker has in its hands: the partitions it owns, the model it scores with, the market it sees, and the way out."""
+"""What one worker has in its hands: the partitions it owns, the model it scores with, the market it knows, and the way out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from services.segmentation import metrics
 from services.segmentation.decoding import Reading
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
-from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.market import market_of, sample_of
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.scoring import Question, score
 from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Judgement, Segments
+from services.segmentation.markets import Markets
 from services.segmentation.models_in_use import Models
 from services.segmentation.news import change_messages
 from services.segmentation.owned import Cause, Owned, Trigger
@@ -39,6 +40,8 @@ class Worker:
     settings: SegmentationSettings
     models: Models
     market: Market = field(default_factory=Market)
+    markets: Markets = field(default_factory=Markets)
+    """What is known of all partitions' buyers, also of those that other workers own."""
     owned: dict[int, Owned] = field(default_factory=dict)
     segments: Segments = SHIPPED
     """In use."""
@@ -141,10 +144,15 @@ class Worker:
             _count(owned, self.segments)
             owned.told()
 
+    async def tell_market(self) -> None:
+        """Let other workers know how our buyers are spread, where that has changed. Raises Unavailable."""
+        await self.markets.tell({number: owned.generation for number, owned in self.owned.items()}, self.publisher, self.now())
+
     def look_at_market(self, *besides: Owned) -> Market:
-        """The market of all rows at hand; for a start, when there are no scores yet to take it from."""
-        ask = self.ask()
-        return market_of(Sample.of(score(owned.state, owned.state.every_row(), ask)) for owned in (*self.owned.values(), *besides))
+        """The market of all rows at hand and of what is known of others; for a start, when there are no scores yet to take it from."""
+        ask, at_hand = self.ask(), {owned.number: owned for owned in (*self.owned.values(), *besides)}
+        others = [known.sample for number, known in self.markets.known.items() if number not in at_hand]
+        return market_of([*others, *(sample_of(score(owned.state, owned.state.every_row(), ask)) for owned in at_hand.values())])
 
     def _news(self, owned: Owned) -> list[Message]:
         return change_messages(owned, self.judgement())

@@ -12,6 +12,8 @@ Cause = Literal["event", "time", "model", "rule"]
 """Why memberships changed: something happened, time passed, a refit judges otherwise, or the segment's rule is another."""
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+"""A calendar day, UTC."""
 SignedMinor = Annotated[int, Field(ge=-(10**15), le=10**15)]
 
 
@@ -42,6 +44,9 @@ class Scores(Contract):
     reasons: tuple[Name, ...]
     """The two strongest reasons for the risk, strongest first."""
     model: Name
+    next_purchase_on: Day | None = None
+    """When the next purchase is due if the customer has not left: as likely before as after. Null for who never bought, where only
+    ranks are known, and where it lies more than ten years off."""
 
 
 class ScoresComputed(EventData):
@@ -90,7 +95,8 @@ class ScoringModelPublished(EventData):
     model: Name
     version: Annotated[int, Field(ge=1)]
     parameters: dict[Name, float]
-    """Of BG/NBD (r, alpha, a, b; weeks), gamma-gamma (p, q, v; minor units) and the signs (intercept, slope, `sign.<name>`; log-odds)."""
+    """Of BG/NBD (r, alpha, a, b; weeks), gamma-gamma (p, q, v; minor units), the signs (intercept, slope, `sign.<name>`; log-odds) and the
+    season (`season.00` to `season.12`: how many times the horizon counts that begins with each thirteenth of the year)."""
     fitted_at: Time
     data_from: str = ""
     data_until: str = ""
@@ -98,3 +104,43 @@ class ScoringModelPublished(EventData):
     customers: Annotated[int, Field(ge=0)] = 0
     back_test: dict[Name, float] = Field(default_factory=dict)
     """How it did on the newest window whose outcome is known: auc, brier, calibration, total_error, and what was in use then beside it."""
+
+
+class ValuesSpread(Contract):
+    """How values are spread over customers, in bins: each holds the values above the one before it, up to and including its own."""
+
+    upto: tuple[int, ...]
+    """Ascending."""
+    count: tuple[int, ...]
+    """Customers in each bin."""
+    total_minor: tuple[int, ...] = ()
+    """What they add up to, where the values are money; less than nothing counts as nothing."""
+    hidden_count: Annotated[float, Field(ge=0.0)] = 0.0
+    """Below any value lie at most so many customers more than the bins up to it say."""
+    hidden_total_minor: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class BuyersSpread(Contract):
+    """The buyers of one kind."""
+
+    recency_days: ValuesSpread
+    purchase_days: ValuesSpread
+    year_spend_minor: ValuesSpread
+    """Net spend of the last 52 weeks."""
+    day_spend_minor: Annotated[int, Field(ge=0)]
+    """The sum over buyers of what a purchase day brings."""
+    longest_days: Annotated[int, Field(ge=0)]
+    """Since the first purchase of all."""
+
+
+class MarketSampled(EventData):
+    """How the buyers of one partition were spread when they were last re-scored: from all partitions every worker has the same market."""
+
+    event_type: ClassVar[str] = "dear.MarketSampled"
+
+    partition: Annotated[int, Field(ge=0)]
+    generation: Annotated[int, Field(ge=0)]
+    """Of the partition's owner: what an earlier one still says changes nothing."""
+    as_of: Time
+    consumers: BuyersSpread
+    traders: BuyersSpread

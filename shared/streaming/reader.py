@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -18,17 +19,16 @@ PATIENCE_POLLS = 20
 """Polls without a record before the partition's end, after which the broker counts as away."""
 
 
-async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
+async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncGenerator[Sequence[Record], None]:
     """Every record from `start` (or the first that is still there) to the end at the time of the call. Raises Unavailable."""
     where = TopicPartition(topic.name, partition)
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        consumer.assign([where])
-        first = (await consumer.beginning_offsets([where]))[where]
-        end = await _end(consumer, where, first)
+        first, end = (await _bounds(consumer, [where]))[where]
         position = max(start, first)
-        consumer.seek(where, position)
+        if position < end:
+            consumer.seek(where, position)
         empty = 0
         while position < end:
             records = (await consumer.getmany(where, timeout_ms=POLL_MS)).get(where, [])
@@ -47,16 +47,27 @@ async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, s
 
 async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
     """Every record from `start` (or the first that is still there) on, as they come, without end. Raises Unavailable."""
-    where = TopicPartition(topic.name, partition)
+    async with aclosing(follow_partitions(bootstrap_servers, topic, {partition: start})) as followed:
+        async for _, records in followed:
+            yield records
+
+
+async def follow_partitions(
+    bootstrap_servers: str, topic: Topic, starts: Mapping[int, int]
+) -> AsyncGenerator[tuple[int, Sequence[Record]], None]:
+    """The same of several partitions through one connection; each answer is of one partition, which is named. Raises Unavailable."""
+    where = [TopicPartition(topic.name, partition) for partition in starts]
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        consumer.assign([where])
-        consumer.seek(where, max(start, (await consumer.beginning_offsets([where]))[where]))
+        first = await consumer.beginning_offsets(where)
+        consumer.assign(where)
+        for each in where:
+            consumer.seek(each, max(starts[each.partition], first[each]))
         while True:
-            records = (await consumer.getmany(where, timeout_ms=POLL_MS)).get(where, [])
-            if records:
-                yield records
+            for each, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                if records:
+                    yield each.partition, records
     except KafkaError as error:
         raise Unavailable(f"broker: {error!r}") from error
     finally:
@@ -65,32 +76,49 @@ async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int,
 
 async def bounds_of_partition(bootstrap_servers: str, topic: Topic, partition: int) -> tuple[int, int]:
     """The first offset that is still there, and where the partition ends now. Raises Unavailable."""
-    where = TopicPartition(topic.name, partition)
+    return (await _bounds_at(bootstrap_servers, topic, [partition]))[partition]
+
+
+async def bounds_of_topic(bootstrap_servers: str, topic: Topic) -> dict[int, tuple[int, int]]:
+    """The same of every partition. Raises Unavailable."""
+    return await _bounds_at(bootstrap_servers, topic, range(topic.partitions))
+
+
+async def _bounds_at(bootstrap_servers: str, topic: Topic, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        consumer.assign([where])
-        first: int = (await consumer.beginning_offsets([where]))[where]
-        end = await _end(consumer, where, first)
+        bounds = await _bounds(consumer, [TopicPartition(topic.name, partition) for partition in partitions])
     except KafkaError as error:
         raise Unavailable(f"broker: {error!r}") from error
     finally:
         await consumer.stop()
-    return first, end
+    return {where.partition: found for where, found in bounds.items()}
 
 
-async def _end(consumer: Any, where: TopicPartition, first: int) -> int:
-    """The high watermark of a fetch: ListOffsets is too low on the embedded broker, one past the *first* record of the last batch."""
-    asked: int = (await consumer.end_offsets([where]))[where]
-    if asked <= first:
-        return asked
-    consumer.seek(where, asked - 1)
+async def _bounds(consumer: Any, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+    """Firsts and ends; afterwards the partitions that hold something are assigned.
+
+    The end is the high watermark of a fetch: ListOffsets is too low on the embedded broker, one past the *first* record of the last batch.
+    """
+    # Before anything is assigned: a fetch that waits for news would hold these questions up.
+    first, asked = await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted)
+    filled = [where for where in wanted if asked[where] > first[where]]
+    consumer.assign(filled)
+    for where in filled:
+        consumer.seek(where, asked[where] - 1)
+    ends: dict[TopicPartition, int] = dict(asked)
+    waiting = set(filled)
     for _ in range(PATIENCE_POLLS):
-        await consumer.getmany(where, timeout_ms=POLL_MS)
-        seen: int | None = consumer.highwater(where)
-        if seen is not None:
-            return max(asked, seen)
-    raise Unavailable(f"broker: {where.topic}/{where.partition} does not say where it ends")
+        if not waiting:
+            return {where: (first[where], ends[where]) for where in wanted}
+        await consumer.getmany(*waiting, timeout_ms=POLL_MS)
+        for where in filled:
+            if (seen := consumer.highwater(where)) is not None:
+                ends[where] = max(asked[where], seen)
+                waiting.discard(where)
+    silent = next(iter(waiting))
+    raise Unavailable(f"broker: {silent.topic}/{silent.partition} does not say where it ends")
 
 
 def _consumer(bootstrap_servers: str) -> Any:

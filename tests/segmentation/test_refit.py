@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from services.segmentation.markets import Markets
 from services.segmentation.modelling import refit_in_process
+from services.segmentation.models_in_use import FITTED
 from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded
 from shared.contracts.scores import ScoringModelPublished, SegmentEntered
@@ -65,11 +67,15 @@ def test_a_fit_to_our_own_customers_replaces_ranks_and_starts_nothing(
             assert (await shop.get("/v1/totals"))["purchases"] == len(told)
         async with a_shop(broker, database, tmp_path) as shop:
             await shop.wait_for("/v1/scores?limit=1", lambda answer: answer["customers"][0]["model"].startswith("fitted-"))
+        records = await everything(broker, SCORING_MODELS)
         published = [
-            Event[ScoringModelPublished].model_validate_json(each.value or b"").data for each in await everything(broker, SCORING_MODELS)
+            Event[ScoringModelPublished].model_validate_json(each.value or b"").data for each in records if each.key == FITTED.encode()
         ]
         assert [each.version for each in published] == sorted({each.version for each in published})
         assert {"auc", "brier", "in_use_auc", "in_use_brier"} <= set(published[-1].back_test)
+        another = Markets()
+        another.hear(records)
+        assert another.is_whole_with(())
         changes = [record.value or b"" for record in await everything(broker, SEGMENT_CHANGES)]
         causes = {Event[SegmentEntered].model_validate_json(each).data.cause for each in changes if b"SegmentEntered" in each}
         assert {"event", "model"} <= causes

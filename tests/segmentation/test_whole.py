@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.segmentation.app import compose
+from services.segmentation.app import changes_at, compose
 from services.segmentation.partitions import Sources
 from services.segmentation.refit import PARTITION
 from services.segmentation.settings import SegmentationSettings
@@ -81,13 +81,9 @@ class Shop:
         return answer
 
 
-@asynccontextmanager
-async def a_shop(broker: str, database: str, directory: Path) -> AsyncIterator[Shop]:
-    settings = SegmentationSettings(clock="replay", data_dir=directory, snapshot_seconds=0.2, KAFKA_BOOTSTRAP_SERVERS=broker)
-    clock = ReplayClock(START)
-    publisher = KafkaPublisher(broker)
-    await publisher.start()
-    sources = Sources(
+def sources_at(broker: str, directory: Path) -> Sources:
+    """The logs of this broker, and an identity that knows of nothing before."""
+    return Sources(
         partial(read_partition, broker, SEGMENTATION_STATE),
         partial(bounds_of_partition, broker, SEGMENTATION_STATE),
         partial(bounds_of_partition, broker, CUSTOMER_EVENTS),
@@ -97,7 +93,15 @@ async def a_shop(broker: str, database: str, directory: Path) -> AsyncIterator[S
         partial(follow_partition, broker, SCORING_MODELS, PARTITION, 0),
         SnapshotFiles(directory),
     )
-    service = compose(publisher, settings, clock, sources)
+
+
+@asynccontextmanager
+async def a_shop(broker: str, database: str, directory: Path) -> AsyncIterator[Shop]:
+    settings = SegmentationSettings(clock="replay", data_dir=directory, snapshot_seconds=0.2, KAFKA_BOOTSTRAP_SERVERS=broker)
+    clock = ReplayClock(START)
+    publisher = KafkaPublisher(broker)
+    await publisher.start()
+    service = compose(publisher, settings, clock, sources_at(broker, directory), changes_at(broker))
 
     await service.start(topic_ids(broker))
     progress = Progress()
@@ -296,10 +300,18 @@ def test_a_partition_is_read_from_an_offset_to_its_end(broker: str, fresh: None)
 
 
 def test_an_older_owner_does_not_overwrite_a_summary(database: str, fresh: None) -> None:
-    store.prepare()
     for generation, rows in ((5, 50), (4, 40), (5, 51)):
-        store.write_summary({"_id": 1, "generation": generation, "as_of": START, "totals": {"customers": rows}, "segments": {}})
-    assert [each["totals"]["customers"] for each in store.read_summaries()] == [51]
+        totals = {"totals": {"customers": rows}, "segments": {}}
+        store.write_summaries([{"_id": 1, "generation": generation, "as_of": START, **totals}])
+    store.write_summaries([{"_id": 1, "generation": 4, "as_of": START + timedelta(days=1)}])
+    assert store.as_of(store.read_summaries()) == START
+    store.write_summaries([{"_id": 1, "generation": 5, "as_of": START + timedelta(days=2)}])
+    assert store.as_of(store.read_summaries()) == START + timedelta(days=2)
+    store.write_summaries([{"_id": 2, "generation": 1, "totals": {"customers": 0}}])
+    assert store.as_of(store.read_summaries()) is None, "the new partition cannot promise anything yet"
+    store.write_summaries([{"_id": 1, "generation": 6, "totals": {"customers": 51}}])
+    assert store.read_summaries()[0]["as_of"] == START + timedelta(days=2), "a new owner leaves what was promised"
+    assert [each["totals"]["customers"] for each in store.read_summaries()] == [51, 0]
 
 
 def test_people_write_segments_of_their_own_and_ask_why(broker: str, database: str, tmp_path: Path, fresh: None) -> None:

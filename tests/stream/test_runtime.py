@@ -173,6 +173,22 @@ def test_a_live_clock_does_not_move(tmp_path: Path, broker: str, database: str) 
         toy.stop()
 
 
+def test_an_answer_that_would_go_on_for_ever_is_ended_when_the_process_leaves(tmp_path: Path, broker: str, database: str) -> None:
+    toy = Toy(tmp_path, "api")
+    toy.start(KAFKA_BOOTSTRAP_SERVERS=broker, MONGODB_URI=database)
+    try:
+        wait_until(lambda: toy.answers("/health/ready", 200))
+        with httpx.stream("GET", f"{toy.url}/v1/endless", timeout=30) as answer:
+            words = answer.iter_text()
+            assert next(words) == "begun "
+            toy.process.send_signal(signal.SIGTERM)
+            # Were it broken off instead, this would be a protocol error.
+            assert "".join(words) == "ended"
+        assert toy.process.wait(20) == 0
+    finally:
+        toy.stop()
+
+
 def test_a_worker_answers_health_and_metrics_and_nothing_else(tmp_path: Path, broker: str, database: str) -> None:
     toy = Toy(tmp_path, "worker")
     toy.start(KAFKA_BOOTSTRAP_SERVERS=broker, MONGODB_URI=database)

@@ -1,15 +1,17 @@
-"""Totals and scores, always from the read model, with the moment it is as of."""
+"""Totals and scores, always from the read model, with the moment it is as of: asked for first, so that what follows is newer."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
 
+from services.segmentation.domain.scoring import iso_day
 from services.segmentation.domain.summary import TOTALS
+from services.segmentation.store import history
 from services.segmentation.store import scores as store
 from shared.access.audit import about_all
 from shared.access.gate import needs
@@ -20,6 +22,14 @@ from shared.problems import Problem
 Limit = Annotated[int, Query(ge=1, le=1000)]
 After = Annotated[str, Query(description="The `next` of the page before.")]
 Order = Literal["value_at_risk", "expected_value"]
+Days = Annotated[int, Query(ge=1, le=history.KEPT_DAYS, description="How many days back from the newest.")]
+MOST_LOOKED_UP = 1000
+
+
+class Lookup(BaseModel):
+    """Whose scores are asked for."""
+
+    customer_ids: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=MOST_LOOKED_UP)]
 
 
 def add_totals(router: APIRouter) -> None:
@@ -54,7 +64,7 @@ def add_totals(router: APIRouter) -> None:
 
     @router.get("/v1/value-curve", dependencies=[needs(Scope.REPORTS_READ)])
     async def value_curve() -> dict[str, Any]:
-        """The 80/20 curve, as the worker with the most buyers sees it."""
+        """The 80/20 curve of consumers, as it was last seen."""
         curves = await in_store(store.read_curves)
         if not curves:
             return {"buyers": 0, "class_a_minor": None, "class_b_minor": None, "points": [], "as_of": None}
@@ -67,24 +77,53 @@ def add_totals(router: APIRouter) -> None:
 
 
 def add_scores(router: APIRouter) -> None:
-    """One customer's scores, and the best by a score."""
+    """One customer's scores, those of many, and the best by a score."""
 
     @router.get("/v1/customers/{customer_id}/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of(customer_id: str) -> dict[str, Any]:
         """The scores and segments of one customer."""
         found = await in_store(store.read_scores, customer_id)
         if found is None:
-            raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
+            raise unknown_customer(customer_id)
         return customer(found)
+
+    @router.post("/v1/scores/lookup", dependencies=[needs(Scope.PROFILES_READ)])
+    async def scores_of_many(asked: Lookup) -> dict[str, Any]:
+        """The scores and segments of up to 1,000 customers, in the order asked for; who is unknown is named."""
+        as_of = await in_store(store.read_as_of)
+        found = await in_store(store.read_scores_of, asked.customer_ids)
+        about_all(found)
+        rows = [found[each] for each in asked.customer_ids if each in found]
+        unknown = [each for each in dict.fromkeys(asked.customer_ids) if each not in found]
+        return {"customers": [customer(row) for row in rows], "unknown": unknown, "as_of": as_of}
+
+    @router.get("/v1/customers/{customer_id}/history", dependencies=[needs(Scope.PROFILES_READ)])
+    async def history_of(customer_id: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
+        """How a customer's scores went, oldest first: a point for each day on which something worth telling changed."""
+        points = await in_store(history.read_score_points, customer_id)
+        if not points and await in_store(store.read_scores, customer_id) is None:
+            raise unknown_customer(customer_id)
+        shown = [point for point in points if point["day"] > points[-1]["day"] - days]
+        return {"customer_id": customer_id, "points": [_point(point) for point in shown]}
 
     @router.get("/v1/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def best(order: Order = "value_at_risk", limit: Limit = 10, after: After = "") -> dict[str, Any]:
         """Customers by a score, highest first; equal ones by id."""
         column = f"{order}_minor"
+        as_of = await in_store(store.read_as_of)
         rows = await in_store(store.read_best, column, limit, _place(after))
         about_all(row["_id"] for row in rows)
         last = f"{rows[-1][column]}/{rows[-1]['_id']}" if len(rows) == limit else None
-        return {"customers": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
+        return {"customers": [customer(row) for row in rows], "next": last, "as_of": as_of}
+
+
+def unknown_customer(customer_id: str) -> Problem:
+    """What is answered where there is no such customer."""
+    return Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
+
+
+def _point(point: dict[str, Any]) -> dict[str, Any]:
+    return {"on": iso_day(point["day"]), **{name: value for name, value in point.items() if name not in ("_id", "day")}}
 
 
 def customer(row: dict[str, Any]) -> dict[str, Any]:
@@ -99,11 +138,6 @@ def _place(after: str) -> tuple[int, str] | None:
     if not value.isdecimal() or not customer:
         raise Problem(422, "Invalid request", "`after` must be the `next` of the page before.")
     return int(value), customer
-
-
-def oldest(rows: list[dict[str, Any]]) -> datetime | None:
-    """Everything in the rows is at least that new."""
-    return min((row["as_of"] for row in rows), default=None)
 
 
 def _add_up(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, Any]]:

@@ -13,12 +13,14 @@ from fastapi import APIRouter, Body, Response
 from pydantic import ValidationError
 
 from services.segmentation.answering import EXPLAIN, SAMPLE, WHAT_IF
-from services.segmentation.api.scores import After, Limit, customer, oldest
+from services.segmentation.api.scores import After, Days, Limit, customer
 from services.segmentation.domain.rules import CHOICES, QUANTITIES
+from services.segmentation.domain.scoring import iso_day
 from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Segment, Segments
+from services.segmentation.domain.sizes import PartSize, sizes_by_day
 from services.segmentation.domain.state.consents import CONSENTS
 from services.segmentation.own_segments import OWN_BITS, read_segments
-from services.segmentation.store import scores
+from services.segmentation.store import history, scores
 from services.segmentation.store import segments as store
 from shared.access.audit import about_all
 from shared.access.gate import needs
@@ -73,11 +75,21 @@ def add_segments(router: APIRouter) -> None:
     @router.get("/v1/segments/{name}/members", dependencies=[needs(Scope.PROFILES_READ)])
     async def members(name: str, limit: Limit = 100, after: After = "") -> dict[str, Any]:
         """The customers in a segment, by id."""
-        _check_known(name, await in_store(read_segments))
+        check_known(name, await in_store(read_segments))
+        as_of = await in_store(scores.read_as_of)
         rows = await in_store(scores.read_members, name, limit, after)
         about_all(row["_id"] for row in rows)
         last = rows[-1]["_id"] if len(rows) == limit else None
-        return {"segment": name, "members": [customer(row) for row in rows], "next": last, "as_of": oldest(rows)}
+        return {"segment": name, "members": [customer(row) for row in rows], "next": last, "as_of": as_of}
+
+    @router.get("/v1/segments/{name}/history", dependencies=[needs(Scope.REPORTS_READ)])
+    async def history_of(name: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
+        """How many customers were in a segment day by day, oldest first; the newest day is not over yet."""
+        check_known(name, await in_store(read_segments))
+        parts = await in_store(history.read_size_points, name)
+        sizes = sizes_by_day(PartSize(part["day"], part["partition"], part["size"], part["as_of"]) for part in parts)
+        shown = [each for each in sizes if each.day > sizes[-1].day - days]
+        return {"segment": name, "points": [{"on": iso_day(each.day), "customers": each.size, "as_of": each.as_of} for each in shown]}
 
 
 def add_own_segments(router: APIRouter, clock: Clock) -> None:
@@ -112,7 +124,7 @@ def add_questions(router: APIRouter) -> None:
     @router.get("/v1/segments/{name}/explain/{customer_id}", dependencies=[needs(Scope.PROFILES_READ)])
     async def explain(name: str, customer_id: str) -> dict[str, Any]:
         """Why a customer is in a segment, or is not: the rule with each part's verdict and value."""
-        _check_known(name, await in_store(read_segments))
+        check_known(name, await in_store(read_segments))
         try:
             bytes.fromhex(customer_id)
         except ValueError:
@@ -142,7 +154,8 @@ def add_questions(router: APIRouter) -> None:
         }
 
 
-def _check_known(name: str, known: Segments) -> None:
+def check_known(name: str, known: Segments) -> None:
+    """Raises the problem that is answered where there is no such segment."""
     names = known.names()
     if name not in names:
         raise Problem(404, "Unknown segment", f"There is no segment {name}; there are: {', '.join(names)}.")

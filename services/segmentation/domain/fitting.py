@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.segmentation.domain.arrays import Floats, Integers, Mask
-from services.segmentation.domain.market import Sample, market_of
+from services.segmentation.domain.market import ENOUGH_OF_A_KIND, market_of, sample_of
 from services.segmentation.domain.models import measures
 from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
 from services.segmentation.domain.models.calibration import UNTAUGHT, learn_calibration
@@ -15,7 +15,9 @@ from services.segmentation.domain.models.gamma_gamma import GammaGamma, fit_gamm
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.measures import auc_error
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
-from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, score
+from services.segmentation.domain.models.season import NO_SEASON, PERIODS, Season, index_of
+from services.segmentation.domain.scoring import BAND_FROM, BANDS, CONSUMER, Question, ScoreBatch, score
+from services.segmentation.domain.seasons import learn_season
 from services.segmentation.domain.state.days import count_days
 from services.segmentation.domain.state.rewind import last_day_of_bucket, rewound
 from services.segmentation.domain.state.rows import CustomerState
@@ -59,6 +61,30 @@ class BackTest:
     bands: tuple[tuple[int, float, float], ...] = ()
     """By risk band: customers, mean risk, realised share."""
 
+    def judged_bands(self) -> tuple[JudgedBand, ...]:
+        """What the bands say, and whether that came true."""
+        edges = (0.0, *BAND_FROM.values(), 1.0)
+        pairs = zip(BANDS[1:], edges[:-1], edges[1:], self.bands, strict=True)
+        return tuple(JudgedBand(name, low, high, *found) for name, low, high, found in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBand:
+    """A risk band of a back-test."""
+
+    name: str
+    risk_from: float
+    risk_to: float
+    customers: int
+    forecast: float
+    realised: float
+
+    @property
+    def holds(self) -> bool:
+        """Was the share that was really gone within the band's own bounds, as far as so few can tell?"""
+        low, high = measures.likely_range(self.realised, self.customers)
+        return low <= self.risk_to and high >= self.risk_from
+
 
 def fit_model(name: str, state: CustomerState, today: int) -> ScoringModel:
     """BG/NBD and gamma-gamma of everybody who bought. Raises ValueError where nobody came back."""
@@ -66,14 +92,29 @@ def fit_model(name: str, state: CustomerState, today: int) -> ScoringModel:
     days = state.day_count[rows].astype(np.int64)
     if not (days > 1).any():
         raise ValueError("nobody bought on two days yet")
-    spend = (state.bought_minor[rows] - state.refunded_minor[rows]) / days
+    spend = _in_consumers_money((state.bought_minor[rows] - state.refunded_minor[rows]) / days, state.customer_type[rows] != CONSUMER)
     spenders = (days > 1) & (spend > 0)
     return ScoringModel(name, _fit_purchases(state, rows, today), _fit_amounts(days[spenders].astype(float), spend[spenders]))
 
 
+def _in_consumers_money(spend: Floats, trader: Mask) -> Floats:
+    """Traders' spend by what traders spend, times what consumers do: a kind's level is the crowd's, and only its spread is the model's."""
+    if min(int(trader.sum()), int((~trader).sum())) < ENOUGH_OF_A_KIND:
+        return spend
+    usual = [float(np.maximum(spend[kind], 0).mean()) for kind in (trader, ~trader)]
+    return np.where(trader, spend * usual[1] / usual[0], spend) if min(usual) > 0 else spend
+
+
 def learned(model: ScoringModel, state: CustomerState, from_day: int, outcome: Outcome, horizon_days: int) -> ScoringModel:
-    """The model with what signs as of `from_day` have meant for the outcome."""
+    """The model with what signs as of `from_day` have meant for the outcome.
+
+    Where the model knows seasons, that window's own is taken out, in hindsight: otherwise a busy autumn would be taken for what signs mean.
+    """
     plain = replace(model, calibration=UNTAUGHT)
+    if model.season != NO_SEASON:
+        steady = replace(plain, season=NO_SEASON)
+        expected, _ = forecast(scored(state, steady, from_day, horizon_days), state, steady, from_day, horizon_days)
+        plain = replace(plain, season=Season((index_of(float(outcome.purchase_days.sum()), float(expected.sum())),) * PERIODS))
     scores = scored(state, plain, from_day, horizon_days)
     return replace(model, calibration=learn_calibration(1.0 - scores.buys_again, scores.strengths, ~outcome.bought))
 
@@ -100,14 +141,14 @@ def back_test(model: ScoringModel, state: CustomerState, from_day: int, outcome:
 def scored(state: CustomerState, model: ScoringModel, day: int, horizon_days: int) -> ScoreBatch:
     """All rows as of a day, among themselves."""
     rows = state.every_row()
-    market = market_of([Sample.of(score(state, rows, Question(day, model, Market(), horizon_days)))])
+    market = market_of([sample_of(score(state, rows, Question(day, model, Market(), horizon_days)))])
     return score(state, rows, Question(day, model, market, horizon_days))
 
 
 def forecast(scores: ScoreBatch, state: CustomerState, model: ScoringModel, day: int, horizon_days: int) -> tuple[Floats, Floats]:
     """Expected purchase days and spend of the scored rows within the horizon."""
     x, t_x, age = _history(state, scores.rows, day)
-    purchases = model.purchases.expected_purchases(x, t_x, age, horizon_days / DAYS_PER_WEEK) * scores.bought
+    purchases = model.purchases.expected_purchases(x, t_x, age, model.horizon_weeks(horizon_days, day)) * scores.bought
     return purchases, purchases * model.amounts.mean_spend(scores.day_count.astype(float), scores.monetary_minor.astype(float))
 
 
@@ -139,22 +180,39 @@ def candidate(name: str, state: CustomerState, today: int, horizon_days: int, cu
     judged = window_before(state, today, horizon_days)
     if len(judged.outcome.bought) < ENOUGH_JUDGED:
         raise ValueError(f"{len(judged.outcome.bought)} customers bought before day {judged.day}; a back-test needs {ENOUGH_JUDGED}")
-    earlier = window_before(state, judged.day, horizon_days)
-    plain = fit_model(name, judged.state, judged.day)
-    taught = learned(plain, earlier.state, earlier.day, earlier.outcome, horizon_days)
-    tests = [back_test(each, judged.state, judged.day, judged.outcome, horizon_days) for each in (plain, taught, current)]
-    signs_help = tests[1].brier < tests[0].brier
-    best, of_current = tests[1 if signs_help else 0], tests[2]
-    final = fit_model(name, state, today)
-    if signs_help:
-        newest = learned(plain, judged.state, judged.day, judged.outcome, horizon_days)
-        final = replace(final, calibration=newest.calibration)
+    variants = _variants(name, state, judged)
+    tests = [back_test(each, judged.state, judged.day, judged.outcome, horizon_days) for each in (*variants, current)]
+    # Of equally good ones the simplest.
+    best = min(range(len(variants)), key=lambda place: tests[place].brier)
+    chosen, of_current = tests[best], tests[-1]
     # With few who left, ranks differ by chance: that much is no reason to refuse.
-    no_worse = best.brier <= of_current.brier + SLACK and best.auc >= of_current.auc - SLACK - auc_error(
+    no_worse = chosen.brier <= of_current.brier + SLACK and chosen.auc >= of_current.auc - SLACK - auc_error(
         of_current.auc, ~judged.outcome.bought
     )
-    why = f"Brier {best.brier:.4f}, in use {of_current.brier:.4f}; AUC {best.auc:.4f}, in use {of_current.auc:.4f}"
-    return Candidate(final, int((state.purchase_count[: state.count] > 0).sum()), best, of_current, no_worse, why)
+    why = f"Brier {chosen.brier:.4f}, in use {of_current.brier:.4f}; AUC {chosen.auc:.4f}, in use {of_current.auc:.4f}"
+    final = _completed(fit_model(name, state, today), variants[best], state, today, judged)
+    return Candidate(final, int((state.purchase_count[: state.count] > 0).sum()), chosen, of_current, no_worse, why)
+
+
+def _variants(name: str, state: CustomerState, judged: Window) -> list[ScoringModel]:
+    """What could be fitted on the eve of a window, the simplest first: alone, with signs, with the season, with both."""
+    plain = fit_model(name, judged.state, judged.day)
+    season = learn_season(state, _sample(state), plain, judged.day, judged.horizon_days)
+    bases = [plain, replace(plain, season=season)] if season != NO_SEASON else [plain]
+    earlier = window_before(state, judged.day, judged.horizon_days)
+    return [model for base in bases for model in (base, learned(base, earlier.state, earlier.day, earlier.outcome, earlier.horizon_days))]
+
+
+def _completed(plain: ScoringModel, chosen: ScoringModel, state: CustomerState, today: int, judged: Window) -> ScoringModel:
+    """A fit to all that is known today, with the parts that were chosen, learned anew."""
+    final = plain
+    if chosen.season != NO_SEASON:
+        final = replace(final, season=learn_season(state, _sample(state), plain, today, judged.horizon_days))
+    if chosen.calibration != UNTAUGHT:
+        # By the parameters of the window's eve: those of today have seen its outcome.
+        eve = learned(replace(chosen, season=final.season), judged.state, judged.day, judged.outcome, judged.horizon_days)
+        final = replace(final, calibration=eve.calibration)
+    return final
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +222,14 @@ class Window:
     day: int
     state: CustomerState
     outcome: Outcome
+    horizon_days: int
 
 
 def window_before(state: CustomerState, today: int, horizon_days: int) -> Window:
     """The newest window whose outcome is complete by the end of `today`; of at most MOST_JUDGED customers."""
     day = last_day_of_bucket(today - horizon_days)
     before, rows = rewound(state, _sample(state), day)
-    return Window(day, before, outcome_after(state, rows, day, horizon_days))
+    return Window(day, before, outcome_after(state, rows, day, horizon_days), horizon_days)
 
 
 def _sample(state: CustomerState) -> Integers:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from services.segmentation.domain.arrays import Floats, Mask
 from services.segmentation.domain.models.rfm import CELLS
 from services.segmentation.domain.models.value_curve import CLASSES
-from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch
+from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, class_a_minor
 from services.segmentation.domain.state.consents import CONSENTS, consent_bit
 from services.segmentation.domain.state.days import SPAN_DAYS, count_days
 from services.segmentation.domain.state.rows import CustomerState
@@ -51,7 +51,7 @@ def _score(name: str) -> Callable[[View], Any]:
 
 
 def _class_a_share(view: View) -> Floats:
-    share: Floats = view.scores.year_spend_minor / max(view.ask.market.curve.class_a_minor, 1)
+    share: Floats = view.scores.year_spend_minor / np.maximum(class_a_minor(view.scores, view.ask.market), 1)
     return share
 
 
@@ -65,7 +65,7 @@ QUANTITIES = MappingProxyType({
     "purchase_days": Quantity("days with a purchase", _score("day_count"), buyers_only=False),
     "monetary_minor": Quantity("mean net spend of a purchase day", _score("monetary_minor")),
     "year_spend_minor": Quantity("net spend of the last 52 weeks", _score("year_spend_minor")),
-    "class_a_share": Quantity("a year's spend, by what class A begins with", _class_a_share),
+    "class_a_share": Quantity("a year's spend, by what class A of consumers, or of traders, begins with", _class_a_share),
     "risk": Quantity("chance not to buy within the horizon", _score("risk")),
     "buys_again": Quantity("chance to buy within the horizon, by the model alone", _score("buys_again")),
     "expected_value_minor": Quantity("expected spend of the next 52 weeks, discounted", _score("expected_value_minor")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from services.segmentation.domain import signs
 from services.segmentation.domain.arrays import Bits, Floats, Integers, Mask
+from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.history import DAYS_PER_WEEK
 from services.segmentation.domain.models.rfm import CELLS, LOWEST_RANK_SUM
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
@@ -24,10 +27,17 @@ BAND_FROM = MappingProxyType({"watch": 0.15, "at_risk": 0.35, "leaving": 0.60, "
 """The risk from which on a customer belongs to a band."""
 _CUTS = np.array(list(BAND_FROM.values()))
 
+CONSUMER = 0
+"""In `customer_type`; everything else is a trader."""
+
 _MOST_MINOR = 1e15
 _DAYS_OF_DOUBT = 5
 """So many purchase days' usual spend at everybody's margin share are added to a customer's own."""
 _YEAR_DAYS = 365.0
+_FORESEEN_DAYS = 3650
+"""A next purchase further off than that is not named."""
+NO_DAY = -1
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class ScoreBatch:
 
     rows: Integers
     bought: Mask
+    trader: Mask
+    """A retailer or a wholesaler: compared with their like."""
     recency_days: Integers
     age_days: Integers
     """Since the first purchase."""
@@ -78,12 +90,27 @@ class ScoreBatch:
     spend_drop: Floats
     visit_drop: Floats
     strengths: Floats
+    today: Integers
+    purchases: BgNbd | None
+    """What says when they buy; None where only ranks are known."""
     grounds: Floats
     """How much each sign speaks for the risk."""
     realised_minor: Integers
     """Net spend ever."""
     margins: Margins | None = None
     """None where no cost is known of anything."""
+
+    def next_day(self) -> Integers:
+        """When the next purchase is due, in days since the epoch; NO_DAY where none is foreseen. Computed for those who are told of."""
+        if self.purchases is None:
+            return np.full(len(self.rows), NO_DAY, dtype=np.int64)
+        with np.errstate(over="ignore"):
+            # A model in which hardly anybody comes again puts the day at infinity.
+            weeks = self.purchases.weeks_to_next(np.maximum(self.day_count - 1, 0).astype(float), self.age_days / DAYS_PER_WEEK)
+        days = np.ceil(weeks * DAYS_PER_WEEK)
+        foreseen = self.bought & (days <= _FORESEEN_DAYS)
+        # Today counts once, however often somebody buys: the next purchase day is tomorrow at the earliest.
+        return np.where(foreseen, self.today + np.where(foreseen, np.maximum(days, 1.0), 0.0).astype(np.int64), NO_DAY)
 
 
 def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
@@ -100,11 +127,11 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     recency = today - last
     monetary = np.rint((state.bought_minor[rows] - state.refunded_minor[rows]) / np.maximum(days, 1)).astype(np.int64)
 
-    model = ask.model.in_money_of(ask.market.mean_spend_minor)
+    model, market, trader = ask.model, ask.market, state.customer_type[rows] != CONSUMER
     alive = model.purchases.alive(x, t_x, age)
-    pauses = model.purchases.pauses(x, age, ask.horizon_days / DAYS_PER_WEEK)
+    pauses = model.purchases.pauses(x, age, model.horizon_weeks(ask.horizon_days, ask.today))
     if model.ranks_only:
-        sums = ask.market.quintiles.rank_sums(recency, days, year_spend)
+        sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], year_spend[of]))
         buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought
     else:
         buys_again = alive * (1.0 - pauses) * bought
@@ -131,19 +158,21 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         pace = days / np.maximum(age * DAYS_PER_WEEK, ask.horizon_days)
         expected = pace * _YEAR_DAYS * np.maximum(monetary, 0) * buys_again
     else:
-        mean_spend = model.amounts.mean_spend(days.astype(float), monetary.astype(float))
+        known, mean = days.astype(float), monetary.astype(float)
+        mean_spend = market.by_kind(trader, lambda crowd, of: model.amounts_in(crowd).mean_spend(known[of], mean[of]))
         expected = model.year_value_minor(x, t_x, age, mean_spend, ask.discount_per_year) * bought
     expected = np.clip(np.nan_to_num(expected), 0.0, _MOST_MINOR)
     return ScoreBatch(
         rows=rows,
         bought=bought,
+        trader=trader,
         recency_days=recency,
         age_days=today - first,
         day_count=days,
         monetary_minor=monetary,
         year_spend_minor=year_spend,
-        cell=ask.market.quintiles.cells(recency, days, year_spend) * bought,
-        value_class=np.where(bought, ask.market.curve.classes(year_spend), NONE),
+        cell=market.by_kind(trader, lambda crowd, of: crowd.quintiles.cells(recency[of], days[of], year_spend[of])) * bought,
+        value_class=np.where(bought, market.by_kind(trader, lambda crowd, of: crowd.curve.classes(year_spend[of])), NONE),
         buys_again=buys_again,
         risk=risk,
         band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
@@ -152,6 +181,8 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         spend_drop=spend_drop,
         visit_drop=visit_drop,
         strengths=strengths,
+        today=today,
+        purchases=None if model.ranks_only else model.purchases,
         grounds=signs.grounds(strengths, model.calibration.weights),
         realised_minor=state.bought_minor[rows] - state.refunded_minor[rows],
         margins=margins(state, rows, ask, expected),
@@ -165,7 +196,8 @@ def margins(state: CustomerState, rows: Integers, ask: Question, expected: Float
     costs = state.optional["costs"][rows] if "costs" in state.optional else np.zeros((len(rows), 4), dtype=np.int64)
     revenue = costs[:, 0] + costs[:, 2]
     realised = revenue - costs[:, 1] - costs[:, 3]
-    usual = _DAYS_OF_DOUBT * max(ask.market.mean_spend_minor, 1.0)
+    means = [max(crowd.mean_spend_minor, 1.0) for crowd in (ask.market.consumers, ask.market.traders)]
+    usual = _DAYS_OF_DOUBT * np.where(state.customer_type[rows] != CONSUMER, means[1], means[0])
     share = (realised + ask.margin_share * usual) / (revenue + usual)
     return Margins(realised, share, np.rint(expected * share).astype(np.int64))
 
@@ -177,10 +209,21 @@ def margin_share_of(states: Iterable[CustomerState]) -> float | None:
     return 1.0 - sum(int(each[1] + each[3]) for each in sums) / revenue if revenue else None
 
 
+@lru_cache(maxsize=1 << 13)
+def iso_day(day: int) -> str:
+    """A day since the epoch as people write it."""
+    return (_EPOCH + timedelta(days=day)).isoformat()
+
+
 def year_buckets(state: CustomerState, rows: Integers, today: Integers) -> Integers:
     """Shape (n, 13): net money by 4-week bucket, the running one first."""
     amounts = money.join(state.bucket_low[rows], state.bucket_high[rows])
     return money.by_age(amounts, state.newest_bucket[rows].astype(np.int64), money.bucket_of(today))
+
+
+def class_a_minor(scores: ScoreBatch, market: Market) -> Integers:
+    """By row: what class A begins with among customers of that kind."""
+    return np.where(scores.trader, market.traders.curve.class_a_minor, market.consumers.curve.class_a_minor)
 
 
 def told_signature(scores: ScoreBatch) -> Bits:
@@ -195,32 +238,25 @@ def told_signature(scores: ScoreBatch) -> Bits:
 def as_contract(scores: ScoreBatch, model: str) -> list[dict[str, Any]]:
     """What is told to others: for each row the fields of `shared.contracts.scores.Scores`, ready for JSON."""
     nothing = [None] * len(scores.rows)
-    realised, expected_margins = (
-        (scores.margins.realised_minor.tolist(), scores.margins.expected_minor.tolist()) if scores.margins else (nothing, nothing)
-    )
-    columns = (
-        scores.bought, scores.recency_days, scores.day_count, scores.monetary_minor, scores.cell, scores.value_class,
-        scores.buys_again, scores.risk, scores.band, scores.expected_value_minor, scores.value_at_risk_minor, scores.realised_minor,
-    )  # fmt: skip
-    rows = zip(*(column.tolist() for column in columns), realised, expected_margins, signs.two_strongest(scores.grounds), strict=True)
-    return [
-        {
-            "recency_days": recency if bought else None,
-            "frequency": max(days - 1, 0),
-            "monetary_minor": monetary,
-            "rfm_cell": CELLS[cell],
-            "value_class": CLASSES[value_class],
-            "buys_again": round(buys_again, 6),
-            "risk": round(risk, 6),
-            "risk_band": BANDS[band],
-            "expected_value_minor": expected,
-            "value_at_risk_minor": at_risk,
-            "realised_minor": so_far,
-            "realised_margin_minor": margin,
-            "expected_margin_minor": to_come,
-            "reasons": reasons,
-            "model": model,
-        }
-        for bought, recency, days, monetary, cell, value_class, buys_again, risk, band, expected, at_risk, so_far, *rest in rows
-        for margin, to_come, reasons in (rest,)
-    ]
+    margins = scores.margins
+    columns: dict[str, list[Any]] = {
+        "recency_days": [
+            days if bought else None for days, bought in zip(scores.recency_days.tolist(), scores.bought.tolist(), strict=True)
+        ],
+        "frequency": np.maximum(scores.day_count - 1, 0).tolist(),
+        "monetary_minor": scores.monetary_minor.tolist(),
+        "rfm_cell": [CELLS[cell] for cell in scores.cell.tolist()],
+        "value_class": [CLASSES[value_class] for value_class in scores.value_class.tolist()],
+        "buys_again": [round(chance, 6) for chance in scores.buys_again.tolist()],
+        "risk": [round(risk, 6) for risk in scores.risk.tolist()],
+        "risk_band": [BANDS[band] for band in scores.band.tolist()],
+        "expected_value_minor": scores.expected_value_minor.tolist(),
+        "value_at_risk_minor": scores.value_at_risk_minor.tolist(),
+        "realised_minor": scores.realised_minor.tolist(),
+        "realised_margin_minor": margins.realised_minor.tolist() if margins else nothing,
+        "expected_margin_minor": margins.expected_minor.tolist() if margins else nothing,
+        "next_purchase_on": [iso_day(day) if day != NO_DAY else None for day in scores.next_day().tolist()],
+        "reasons": signs.two_strongest(scores.grounds),
+        "model": [model] * len(scores.rows),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
 from mongoengine import DateTimeField, DictField, Document, FloatField, IntField, ListField, StringField
-from pymongo import ReplaceOne
-from pymongo.errors import DuplicateKeyError
+from pymongo import ReplaceOne, UpdateOne
 
-from shared.mongo import refused_as_duplicates
+from shared.mongo import find_by, refused_as_duplicates
 
 ALIAS = "segmentation"
 
@@ -44,6 +43,7 @@ class CustomerScores(Document):
     risk_band = StringField()
     expected_value_minor = IntField()
     value_at_risk_minor = IntField()
+    next_purchase_on = StringField(null=True)
     reasons = ListField(StringField())
     model = StringField()
     purchases = IntField()
@@ -58,7 +58,8 @@ class PartitionSummary(Document):
 
     id = IntField(primary_key=True)
     generation = IntField(required=True)
-    as_of = DateTimeField(required=True)
+    as_of = DateTimeField(null=True)
+    """Every change up to here is in the customers' documents; null before each was stored once."""
     totals = DictField()
     segments = DictField()
     applied = DictField()
@@ -98,14 +99,22 @@ def _replace_scores(documents: Sequence[dict[str, Any]]) -> None:
     CustomerScores._get_collection().bulk_write([ReplaceOne({"_id": each["_id"]}, each, upsert=True) for each in documents], ordered=False)
 
 
-def write_summary(summary: dict[str, Any]) -> None:
-    """Put a partition's summary in the place of the last, unless a later owner of the partition has written one."""
+def write_summaries(summaries: Sequence[dict[str, Any]]) -> None:
+    """Put partitions' summaries in the place of the last, except where a later owner of the partition has written one.
+
+    Without totals only `as_of` is renewed; without `as_of` the last one stays.
+    """
+    if summaries:
+        changes = [_summary_change(summary) for summary in summaries]
+        refused_as_duplicates(partial(PartitionSummary._get_collection().bulk_write, changes, ordered=False))
+
+
+def _summary_change(summary: dict[str, Any]) -> UpdateOne:
     known = {"_id": summary["_id"], "generation": {"$lte": summary["generation"]}}
-    try:
-        values = {name: value for name, value in summary.items() if name != "_id"}
-        PartitionSummary._get_collection().update_one(known, {"$set": values}, upsert=True)
-    except DuplicateKeyError:
-        return
+    change: dict[str, Any] = {"$set": {name: value for name, value in summary.items() if name != "_id"}}
+    if "as_of" not in summary:
+        change["$setOnInsert"] = {"as_of": None}
+    return UpdateOne(known, change, upsert="totals" in summary)
 
 
 def write_curve(curve: dict[str, Any]) -> None:
@@ -117,6 +126,11 @@ def read_scores(customer: str) -> dict[str, Any] | None:
     """The scores of one customer."""
     found: dict[str, Any] | None = CustomerScores._get_collection().find_one({"_id": customer})
     return found
+
+
+def read_scores_of(customers: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The scores of those who are known, by id."""
+    return {found["_id"]: found for found in find_by(CustomerScores._get_collection(), dict.fromkeys(customers))}
 
 
 def read_best(order: str, limit: int, after: tuple[int, str] | None) -> list[dict[str, Any]]:
@@ -138,11 +152,17 @@ def read_summaries() -> list[dict[str, Any]]:
     return list(PartitionSummary._get_collection().find().sort("_id", 1))
 
 
+def read_as_of() -> datetime | None:
+    """The moment up to which the read model has every change."""
+    return as_of(list(PartitionSummary._get_collection().find({}, {"as_of": 1})))
+
+
 def read_curves() -> list[dict[str, Any]]:
     """All workers' curves."""
     return list(Curve._get_collection().find().sort("_id", 1))
 
 
 def as_of(summaries: Sequence[dict[str, Any]]) -> datetime | None:
-    """The oldest moment among them: everything is at least that new."""
-    return min((each["as_of"] for each in summaries), default=None)
+    """The oldest moment among them: everything is at least that new. None where one of them cannot say."""
+    moments = [each["as_of"] for each in summaries]
+    return min(moments) if moments and None not in moments else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
 
 from shared.access.gate import needs
 from shared.access.keyring import no_keys
@@ -28,6 +30,8 @@ class Toy:
         self.api = APIRouter(dependencies=[needs(Scope.OPERATE)])
         self.api.post("/v1/purchases/{key}")(self.accept)
         self.api.get("/v1/broken")(self.break_down)
+        self.api.get("/v1/endless", response_class=StreamingResponse)(self.go_on)
+        self._hung_up = asyncio.Event()
 
     def _note(self, what: str) -> None:
         with self._diary.open("a") as diary:
@@ -39,6 +43,19 @@ class Toy:
 
     async def break_down(self) -> None:
         raise ZeroDivisionError("somebody's telephone number")
+
+    async def go_on(self) -> StreamingResponse:
+        """Answers until the process leaves."""
+
+        async def words() -> AsyncIterator[str]:
+            yield "begun "
+            await self._hung_up.wait()
+            yield "ended"
+
+        return StreamingResponse(words())
+
+    def hang_up(self) -> None:
+        self._hung_up.set()
 
     async def on_events(self, batch: Batch) -> None:
         for record in batch.records:
@@ -58,4 +75,6 @@ def build(publisher: Publisher, settings: Settings, clock: Clock) -> Service:
     """What the toy is made of."""
     toy = Toy(publisher, Path(os.environ["TOY_DIARY"]))
     listens = {PURCHASES: toy.on_events, INTERACTIONS: toy.on_events}
-    return Service("toy", listens, toy.api, timers=(Timer(0.5, toy.on_tick),), start=toy.start, learn_keys=no_keys, stop=toy.stop)
+    return Service(
+        "toy", listens, toy.api, timers=(Timer(0.5, toy.on_tick),), start=toy.start, learn_keys=no_keys, stop=toy.stop, hang_up=toy.hang_up
+    )

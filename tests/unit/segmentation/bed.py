@@ -142,7 +142,7 @@ class Bed:
                 },
                 api=APIRouter(),
                 partitions=self.partitions,
-                timers=(Timer(0.1, self.rescoring.tick), Timer(0.25, ScoreTelling(self.worker).tick)),
+                timers=(Timer(0.1, self.rescoring.tick), Timer(0.25, ScoreTelling(self.worker).tick), Timer(0.25, self.worker.tell_market)),
                 start=self.partitions.start,
             )
         )

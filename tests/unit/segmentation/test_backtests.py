@@ -52,10 +52,27 @@ def test_the_model_alone_is_ahead_of_every_rule_of_thumb(data: str) -> None:
 
 
 @pytest.mark.parametrize("data", ["cdnow", "complete-journey"])
-def test_bands_hold_what_they_say(data: str) -> None:
-    for customers, forecast, realised in comparison(data).taught.bands:
-        if customers >= 100:
-            assert realised == pytest.approx(forecast, abs=0.08)
+def test_the_realised_share_of_every_calibrated_band_lies_within_its_bounds(data: str) -> None:
+    bands = comparison(data).taught.judged_bands()
+    assert sum(band.customers for band in bands) == comparison(data).taught.customers
+    assert [band.name for band in bands if not band.holds] == []
+    # Where a band has enough customers to tell, not even sampling has to be an excuse.
+    for band in bands:
+        if band.customers >= 100:
+            assert band.risk_from <= band.realised <= band.risk_to
+            assert band.realised == pytest.approx(band.forecast, abs=0.08)
+
+
+def test_a_band_that_does_not_hold_is_said_so() -> None:
+    assert [band.name for band in comparison("complete-journey").plain.judged_bands() if not band.holds] == ["lost"]
+
+
+def test_the_likely_range_of_a_share_is_wilsons() -> None:
+    assert measures.likely_range(0.2, 50) == pytest.approx((0.1124, 0.3304), abs=1e-4)
+    assert measures.likely_range(0.0, 0) == (0.0, 1.0)
+    low, high = measures.likely_range(1.0, 20)
+    assert low == pytest.approx(0.8389, abs=1e-4)
+    assert high == pytest.approx(1.0)
 
 
 def test_rows_alone_teach_the_signs_without_the_log() -> None:

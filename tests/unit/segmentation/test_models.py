@@ -17,6 +17,7 @@ from services.segmentation.domain.models.gamma_gamma import GammaGamma, fit_gamm
 from services.segmentation.domain.models.history import Histories, histories
 from services.segmentation.domain.models.rfm import CELLS, Quintiles
 from services.segmentation.domain.models.scoring_model import ScoringModel
+from services.segmentation.domain.models.spread import Spread
 from services.segmentation.domain.models.value_curve import CLASSES, ValueCurve
 from services.segmentation.shipped import load_shipped_models
 from stack.datasets import load_basket_totals, load_cdnow
@@ -152,18 +153,23 @@ def _auc(promised: Floats, came: Mask) -> float:
     return float((rankdata(promised)[came].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
+def exactly(values: Integers) -> Spread:
+    return Spread.of_ascending(np.sort(values))
+
+
 def test_quintiles_part_buyers_into_fifths_and_every_cell_can_be_reached() -> None:
     grid = np.array(np.meshgrid(np.arange(25), np.arange(25), np.arange(25))).reshape(3, -1)
-    cells = Quintiles.of(*grid).cells(*grid)
+    quintiles = Quintiles.of(*(exactly(column) for column in grid))
+    cells = quintiles.cells(*grid)
     assert {CELLS[cell] for cell in np.unique(cells)} == set(CELLS) - {"none"}
-    best = Quintiles.of(*grid).cells(np.array([0]), np.array([24]), np.array([24]))
+    best = quintiles.cells(np.array([0]), np.array([24]), np.array([24]))
     assert CELLS[best[0]] == "champions"
-    assert Quintiles.of(grid[0], grid[1], grid[2]).recency_days.tolist() == [4, 9, 14, 19]
+    assert quintiles.recency_days.tolist() == [4, 9, 14, 19]
 
 
 def test_value_classes_are_those_who_bring_eighty_and_fifteen_per_cent() -> None:
     spend = np.array([5000, 3000, 700, 500, 300, 200, 100, 100, 100, -50])
-    curve = ValueCurve.of(spend)
+    curve = ValueCurve.of(exactly(spend))
     assert [CLASSES[each] for each in curve.classes(spend)] == ["A", "A", "B", "B", "B", "C", "C", "C", "C", "C"]
     assert curve.customer_share[-1] == curve.spend_share[-1] == 1.0
     assert curve.spend_share[curve.customer_share.index(0.2)] == pytest.approx(0.8)

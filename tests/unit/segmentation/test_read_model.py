@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import pytest
 from pymongo.errors import BulkWriteError
 
 from services.segmentation import read_model
+from services.segmentation.domain.events import DAY_MS
 from services.segmentation.partitions import SegmentationPartitions
 from services.segmentation.read_model import ReadModel
+from services.segmentation.store import history
 from services.segmentation.store import scores as store
-from tests.unit.segmentation.bed import Bed
+from shared.streaming.errors import Unavailable
+from tests.unit.segmentation.bed import Bed, profile
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Writes:
 
     scores: list[list[str]] = field(default_factory=list)
     summaries: list[dict[str, Any]] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+    sizes: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
     may_end: threading.Event = field(default_factory=threading.Event)
 
@@ -36,13 +41,25 @@ class Writes:
             raise ValueError("a value that the database does not take")
         self.scores.append([each["_id"] for each in documents])
 
+    def as_of(self) -> datetime | None:
+        """As the API would say after these writes."""
+        known: dict[int, dict[str, Any]] = {}
+        for each in self.summaries:
+            known.setdefault(each["_id"], {"as_of": None}).update(each)
+        return store.as_of(list(known.values()))
+
+    def totals(self) -> list[dict[str, Any]]:
+        return [each for each in self.summaries if "totals" in each]
+
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     writes = Writes()
     writes.may_end.set()
     monkeypatch.setattr(store, "write_scores", writes.write_scores)
-    monkeypatch.setattr(store, "write_summary", writes.summaries.append)
+    monkeypatch.setattr(store, "write_summaries", writes.summaries.extend)
+    monkeypatch.setattr(history, "write_score_points", writes.points.extend)
+    monkeypatch.setattr(history, "write_size_points", writes.sizes.extend)
     monkeypatch.setattr(store, "write_curve", lambda _: None)
     monkeypatch.setattr(read_model, "RESTS", 0)
     yield writes
@@ -80,25 +97,161 @@ def test_an_unexpected_failure_is_raised_once_and_written_again(tmp_path: Path, 
     assert [len(customers) for customers in writes.scores] == [1]
 
 
-def test_at_rest_totals_are_written_every_ten_seconds_and_at_once_when_anything_moves(tmp_path: Path, writes: Writes) -> None:
-    async def written_after(bed: Bed, model: ReadModel, seconds: float) -> int:
+def test_totals_are_written_when_something_moved_and_as_of_keeps_up_with_the_clock(tmp_path: Path, writes: Writes) -> None:
+    async def written_after(bed: Bed, model: ReadModel, seconds: float) -> tuple[int, int]:
+        """How many summaries, and how many of them with totals."""
         bed.clock.observe(bed.clock.now() + timedelta(seconds=seconds))
-        before = len(writes.summaries)
+        before = len(writes.summaries), len(writes.totals())
         await write(model)
-        return len(writes.summaries) - before
+        return len(writes.summaries) - before[0], len(writes.totals()) - before[1]
 
     async def story(bed: Bed, model: ReadModel) -> None:
-        assert await written_after(bed, model, 0) == 8
-        assert [await written_after(bed, model, 0.75) for _ in range(13)] == [0] * 13
-        assert await written_after(bed, model, 0.75) == 8
+        assert await written_after(bed, model, 0) == (8, 8)
+        assert await written_after(bed, model, 0.75) == (0, 0)
+        assert await written_after(bed, model, 0.75) == (8, 0)
+        assert writes.as_of() == bed.clock.now()
         await bed.buy("1", 0)
         await bed.settle()
-        assert await written_after(bed, model, 0.5) == 1
-        await bed.buy("1", 0)
-        await bed.settle()
-        assert await written_after(bed, model, 0.75) == 8  # `as_of` is the oldest of all: it keeps up with what moves.
+        # `as_of` is the oldest of all: those at rest keep up with what moves.
+        assert await written_after(bed, model, 0.5) == (8, 1)
         bed.rescoring.rounds += 1
-        assert await written_after(bed, model, 0.0) == 8
+        assert await written_after(bed, model, 0.0) == (8, 8)
+
+    play(story, tmp_path)
+
+
+async def buy(bed: Bed, *customers: int, day: float) -> None:
+    for number in customers:
+        await bed.buy(str(number), day)
+    await bed.settle()
+
+
+def test_as_of_never_promises_what_still_waits(tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_model, "PORTION", 3)
+
+    async def story(bed: Bed, model: ReadModel) -> None:
+        await buy(bed, *range(2, 8), day=0)
+        began = bed.clock.now()
+        answers = []
+        for second in range(1, 5):
+            await write(model)
+            answers.append(writes.as_of())
+            bed.clock.observe(began + timedelta(seconds=second))
+        # Seven customers are there after three writes of three: before, nothing can be promised.
+        assert answers[:3] == [None, None, began + timedelta(seconds=2)]
+        await buy(bed, *range(1, 8), day=1)
+        promised = writes.as_of()
+        await write(model)
+        assert writes.as_of() == promised
+        for _ in range(3):
+            await write(model)
+        assert writes.as_of() == bed.clock.now()
+
+    play(story, tmp_path)
+
+
+def test_who_moves_all_the_time_holds_nobody_back(tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_model, "PORTION", 2)
+
+    async def story(bed: Bed, model: ReadModel) -> None:
+        await buy(bed, *range(2, 9), day=0)
+        moments = []
+        for day in range(1, 13):
+            await buy(bed, *range(1, 5), day=day)
+            await write(model)
+            moments.append(writes.as_of())
+        assert len({customer for portion in writes.scores for customer in portion}) == 8
+        promised = [moment for moment in moments if moment is not None]
+        assert promised == sorted(promised)
+        assert promised[-1] > promised[0]
+
+    play(story, tmp_path)
+
+
+def test_a_write_that_failed_leaves_as_of_where_it_was(tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(bed: Bed, model: ReadModel) -> None:
+        await write(model)
+        await write(model)
+        promised, points = writes.as_of(), len(writes.points)
+        monkeypatch.setattr(store, "write_scores", _away)
+        await buy(bed, 1, day=3)
+        await write(model)
+        await write(model)
+        assert (writes.as_of(), len(writes.points)) == (promised, points)
+        monkeypatch.setattr(store, "write_scores", writes.write_scores)
+        await write(model)
+        await write(model)
+        assert writes.as_of() == bed.clock.now()
+        assert len(writes.points) == points + 1
+
+    play(story, tmp_path)
+
+
+def _away(_: Sequence[dict[str, Any]]) -> None:
+    raise Unavailable("database: a test took it away")
+
+
+def test_the_history_has_a_point_where_something_worth_telling_changed(tmp_path: Path, writes: Writes) -> None:
+    async def story(bed: Bed, model: ReadModel) -> None:
+        await bed.introduce("99")
+        await write(model)
+        assert [each["_id"] for each in writes.points] == [f"{profile('1')}/{_today(bed) % history.KEPT_DAYS}"]
+        await bed.interact("1", 0, "WebVisit")
+        await bed.settle()
+        await write(model)
+        assert len(writes.scores) == 2
+        assert len(writes.points) == 1, "an interaction changes no score"
+        await bed.age(40)
+        await write(model)
+        await bed.buy("1", 40)
+        await bed.settle()
+        await write(model)
+        old, left, back = writes.points
+        assert (left["_id"], left["day"]) == (back["_id"], old["day"] + 40)
+        assert left["risk"] > back["risk"]
+
+    play(story, tmp_path)
+
+
+def _today(bed: Bed) -> int:
+    return bed.worker.now_ms() // DAY_MS
+
+
+def test_after_a_restart_only_what_changed_since_is_a_point(tmp_path: Path, writes: Writes) -> None:
+    async def story(bed: Bed, model: ReadModel) -> None:
+        await buy(bed, 2, day=0)
+        for _ in range(2):
+            # The first round finds the market, the second judges everyone by it.
+            await bed.age(1)
+        await write(model)
+        await bed.restart()
+        writes.points.clear()
+        again = ReadModel(bed.worker, bed.rescoring)
+        await write(again)
+        await bed.interact("1", 0, "WebVisit")
+        await bed.settle()
+        await write(again)
+        assert (writes.scores[-1], writes.points) == ([profile("1")], [])
+        await buy(bed, 2, day=60)
+        await write(again)
+        assert [each["_id"].split("/")[0] for each in writes.points] == [profile("2")]
+
+    play(story, tmp_path)
+
+
+def test_a_segments_size_is_kept_by_partition_and_day_when_it_changed(tmp_path: Path, writes: Writes) -> None:
+    async def story(bed: Bed, model: ReadModel) -> None:
+        await write(model)
+        assert sorted(each["partition"] for each in writes.sizes) == list(range(8))
+        assert sum(each["sizes"]["new"] for each in writes.sizes) == 1
+        writes.sizes.clear()
+        await bed.interact("1", 0, "WebVisit")
+        await bed.settle()
+        await write(model)
+        assert writes.sizes == []
+        await bed.age(1)
+        await write(model)
+        assert sorted(each["partition"] for each in writes.sizes) == list(range(8))
 
     play(story, tmp_path)
 

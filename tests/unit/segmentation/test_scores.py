@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date, timedelta
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,3 +43,29 @@ def test_the_parts_of_the_risk_are_named_only_where_nothing_plainer_is_there() -
 def test_who_bought_once_today_is_told_so_first() -> None:
     (scores,) = told([event(1, FIRST_DAY)], today=FIRST_DAY)
     assert scores["reasons"] == (Sign.BOUGHT_ONCE, Sign.BUYS_RARELY)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(history=events(300))
+def test_the_next_purchase_lies_ahead_and_is_foreseen_for_buyers_only(model: str, history: list[Event]) -> None:
+    today = FIRST_DAY + 30
+    for scores in told(history, model, today):
+        expected = scores["next_purchase_on"]
+        if scores["recency_days"] is None:
+            assert expected is None
+        else:
+            assert expected is None or date.fromisoformat(str(expected)) > date(1970, 1, 1) + timedelta(days=today)
+
+
+def test_who_buys_every_third_day_is_expected_sooner_than_who_came_once() -> None:
+    (regular,) = told([event(1, FIRST_DAY + day) for day in range(0, 31, 3)])
+    (once,) = told([event(1, FIRST_DAY + 30)])
+    assert date.fromisoformat(str(regular["next_purchase_on"])) - (date(1970, 1, 1) + timedelta(days=FIRST_DAY + 30)) <= timedelta(days=5)
+    assert str(regular["next_purchase_on"]) < str(once["next_purchase_on"])
+
+
+def test_by_ranks_alone_nobody_says_when_the_next_purchase_comes() -> None:
+    state = applied([event(1, FIRST_DAY), event(1, FIRST_DAY + 7)])
+    ranks = replace(load_shipped_models("groceries").shipped, risk_by_rank_sum=(0.5,) * 13)
+    (scores,) = as_contract(score(state, np.arange(state.count), Question(FIRST_DAY + 30, ranks, Market())), "ranks")
+    assert scores["next_purchase_on"] is None

@@ -15,6 +15,7 @@ import pytest
 from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.calibration import Calibration
 from services.segmentation.domain.models.scoring_model import ScoringModel
+from services.segmentation.domain.models.season import PERIODS, Season
 from services.segmentation.domain.signs import SIGNS
 from services.segmentation.domain.state import FORMAT
 from services.segmentation.models_in_use import RANKS, model_from, parameters_of
@@ -163,6 +164,7 @@ def test_rows_of_another_format_are_rebuilt_from_the_timeline(tmp_path: Path) ->
 def test_a_published_model_is_the_one_that_was_fitted() -> None:
     weights = tuple(np.linspace(-1, 2, len(SIGNS)).tolist())
     model = replace(GLOOMY, name="fitted-7", calibration=Calibration(-0.5, 0.9, weights))
-    for each in (model, replace(GLOOMY, name="fitted-7")):
+    season = Season(tuple(np.linspace(0.5, 2.0, PERIODS).tolist()))
+    for each in (model, replace(GLOOMY, name="fitted-7"), replace(model, season=season)):
         published = ScoringModelPublished(model="fitted", version=7, parameters=parameters_of(each), fitted_at=START)
         assert model_from(ScoringModelPublished.model_validate_json(published.model_dump_json())) == each

@@ -7,6 +7,7 @@ import numpy as np
 from services.segmentation.domain.arrays import Floats, Integers, Mask
 
 BINS = 10
+_Z = 1.96
 
 
 def auc(happened: Mask, forecast: Floats) -> float:
@@ -58,6 +59,15 @@ def realised_shares(happened: Mask, forecast: Floats, group: Integers, groups: i
     means = np.bincount(group, weights=forecast, minlength=groups) / whole
     shares = np.bincount(group, weights=happened, minlength=groups) / whole
     return [(int(count), float(mean), float(share)) for count, mean, share in zip(counts, means, shares, strict=True)]
+
+
+def likely_range(share: float, count: int) -> tuple[float, float]:
+    """Where the true share lies, 19 times of 20, given that of so many (Wilson 1927); everywhere, given none."""
+    if not count:
+        return 0.0, 1.0
+    middle = (share + _Z * _Z / (2 * count)) / (1 + _Z * _Z / count)
+    half = _Z / (1 + _Z * _Z / count) * (share * (1 - share) / count + _Z * _Z / (4 * count * count)) ** 0.5
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _ranks(values: Floats) -> Floats:

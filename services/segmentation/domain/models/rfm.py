@@ -1,4 +1,4 @@
-"""Recency, frequency, monetary value: exact quintiles over a worker's buyers, and the eleven usual cells."""
+"""Recency, frequency, monetary value: quintiles over the buyers of a kind, and the eleven usual cells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.segmentation.domain.arrays import Integers
+from services.segmentation.domain.models.spread import Spread
 
 CELLS = (
     "none", "champions", "loyal", "potential_loyalist", "new", "promising", "needs_attention",
@@ -36,12 +37,11 @@ class Quintiles:
     spend_minor: Integers
 
     @staticmethod
-    def of(recency_days: Integers, frequency: Integers, spend_minor: Integers) -> Quintiles:
-        """Exact quintiles of these buyers."""
-        if not len(recency_days):
+    def of(recency_days: Spread, frequency: Spread, spend_minor: Spread) -> Quintiles:
+        """Of buyers spread like this; as exact as the spreads are."""
+        if not recency_days.size:
             return NO_QUINTILES
-        cuts = (np.quantile(values, _SHARES, method="inverted_cdf").astype(np.int64) for values in (recency_days, frequency, spend_minor))
-        return Quintiles(*cuts)
+        return Quintiles(*(spread.quantiles(_SHARES) for spread in (recency_days, frequency, spend_minor)))
 
     def cells(self, recency_days: Integers, frequency: Integers, spend_minor: Integers) -> Integers:
         """The cell number of each buyer."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.segmentation.domain.arrays import Floats, Integers
+from services.segmentation.domain.arrays import Integers
+from services.segmentation.domain.models.spread import Spread
 
 CLASSES = ("none", "A", "B", "C")
 """By class number: never bought; those who together bring 80 % of a year's spend; the next 15 %; the rest."""
@@ -29,16 +30,13 @@ class ValueCurve:
     """What those bring together."""
 
     @staticmethod
-    def of(spend_minor: Integers) -> ValueCurve:
-        """The curve of these buyers' trailing-year net spend; returned money can make it negative, which counts as nothing."""
-        spend = np.sort(np.maximum(spend_minor, 0))[::-1]
-        total = int(spend.sum())
-        if not total:
+    def of(spend: Spread) -> ValueCurve:
+        """The curve of buyers' trailing-year net spend; returned money can make it negative, which counts as nothing."""
+        if not spend.total_minor.any():
             return NO_CURVE
-        running = np.cumsum(spend) / total
-        class_a, class_b = (int(spend[_place(running, share)]) for share in (_CLASS_A_SHARE, _CLASS_B_SHARE))
-        counts = np.unique(np.ceil(np.linspace(0, 1, _POINTS + 1)[1:] * len(spend)).astype(np.int64))
-        return ValueCurve(class_a, class_b, tuple((counts / len(spend)).tolist()), tuple(running[counts - 1].tolist()))
+        class_a, class_b = spend.bringing(_CLASS_A_SHARE), spend.bringing(_CLASS_B_SHARE)
+        counts = np.unique(np.ceil(np.linspace(0, 1, _POINTS + 1)[1:] * spend.size).astype(np.int64))
+        return ValueCurve(class_a, class_b, tuple((counts / spend.size).tolist()), tuple(spend.shares_brought(counts).tolist()))
 
     def classes(self, spend_minor: Integers) -> Integers:
         """The class number of each buyer."""
@@ -47,7 +45,3 @@ class ValueCurve:
 
 
 NO_CURVE = ValueCurve(2**62, 2**62)
-
-
-def _place(running: Floats, share: float) -> int:
-    return min(int(np.searchsorted(running, share)), len(running) - 1)

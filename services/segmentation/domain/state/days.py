@@ -35,3 +35,22 @@ def count_days(bitmap: Bits, newest_day: Integers, from_day: Integers, until_day
     end = np.minimum(until_day, newest_day + 1)
     counted: Integers = np.bitwise_count(bitmap & bits_of_days(start, end - start)).sum(axis=1, dtype=np.int64)
     return counted
+
+
+def newest_day(bitmap: Bits, until: Integers) -> Integers:
+    """By row: the newest day in the bitmap, which holds nothing but the 512 days that end with `until`; -1 where it is empty."""
+    word, bit = np.divmod(until % SPAN_DAYS, 64)
+    # The words from that of `until` backwards; its later bits are the oldest days, and come last.
+    around = np.take_along_axis(bitmap, (word[:, None] - np.arange(WORDS + 1)) % WORDS, axis=1)
+    around[:, 0] &= _LOWEST[bit + 1]
+    around[:, WORDS] &= ~_LOWEST[bit + 1]
+    held = around != 0
+    place = held.argmax(axis=1)
+    day_bit = _highest_bit(around[np.arange(len(around)), place]) + (word - place) % WORDS * 64
+    return np.where(held.any(axis=1), until - (until - day_bit) % SPAN_DAYS, -1)
+
+
+def _highest_bit(words: Bits) -> Integers:
+    high, low = (words >> np.uint64(32)).astype(np.float64), (words & np.uint64(0xFFFFFFFF)).astype(np.float64)
+    bits: Integers = np.where(high > 0, np.frexp(high)[1] + 31, np.frexp(low)[1] - 1).astype(np.int64)
+    return bits

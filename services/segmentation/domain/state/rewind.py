@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.segmentation.domain.arrays import Bits, Integers
+from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.state import money
-from services.segmentation.domain.state.days import SPAN_DAYS, WORDS, bits_of_days, count_days
+from services.segmentation.domain.state.days import bits_of_days, count_days, newest_day
 from services.segmentation.domain.state.rows import CustomerState
-
-_CHUNK = 16_384
-"""Rows whose bits are laid out at once: 8 MB."""
 
 
 def last_day_of_bucket(day: int) -> int:
@@ -19,7 +16,7 @@ def last_day_of_bucket(day: int) -> int:
 
 
 def rewound(state: CustomerState, rows: Integers, day: int) -> tuple[CustomerState, Integers]:
-    """Those of the rows that had bought by the end of `day`, as they were then, and their numbers in `state`.
+    """Those of the rows that had bought by the end of `day`, as they were then, and by row of that its number in `state`.
 
     `day` ends a 4-week bucket. First day, purchase days and total spend are exact; a year's spend lacks buckets that newer ones have
     overwritten; purchases count once a day. Left out is who was last seen before all that the bitmap still holds. Categories and
@@ -33,7 +30,7 @@ def rewound(state: CustomerState, rows: Integers, day: int) -> tuple[CustomerSta
     bitmap = state.bitmap[rows] & ~bits_of_days(np.full(len(rows), day + 1), last - day)
     after = count_days(state.bitmap[rows], last, np.full(len(rows), day + 1), last + 1)
     days = state.day_count[rows].astype(np.int64) - after
-    newest = _newest_day(bitmap, last, day)
+    newest = newest_day(bitmap, np.minimum(last, day))
     newest[days == 1] = state.first_day[rows][days == 1]
     kept = newest >= 0
     rows, bitmap, days, newest = rows[kept], bitmap[kept], days[kept], newest[kept]
@@ -47,21 +44,8 @@ def rewound(state: CustomerState, rows: Integers, day: int) -> tuple[CustomerSta
     state.done.rewound(before.done, rows, into, day // state.done.ring.period_days)
     _rewind_breadth(state, rows, before, into, day)
     before.names |= state.names
-    return before, rows
-
-
-def _newest_day(bitmap: Bits, last: Integers, day: int) -> Integers:
-    """By row: the newest of the days that are left in the bitmap, -1 where there is none."""
-    newest = np.full(len(bitmap), -1, dtype=np.int64)
-    for start in range(0, len(bitmap), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        bits = np.unpackbits(bitmap[chunk].view(np.uint8), axis=1, bitorder="little").reshape(-1, WORDS * 64)
-        end = np.minimum(last[chunk], day)
-        # Column k is the day `day - k`.
-        by_age = bits[:, (day - np.arange(SPAN_DAYS)) % SPAN_DAYS]
-        age = by_age.argmax(axis=1)
-        newest[chunk] = np.where(by_age.any(axis=1) & (day - age <= end), day - age, -1)
-    return newest
+    # New rows come in the order of their ids, whatever the order of those that they come from.
+    return before, rows[np.argsort(into)]
 
 
 def _rewind_breadth(state: CustomerState, rows: Integers, before: CustomerState, into: Integers, day: int) -> None:

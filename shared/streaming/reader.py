@@ -79,6 +79,20 @@ async def bounds_of_partition(bootstrap_servers: str, topic: Topic, partition: i
     return first, end
 
 
+async def first_of_partition(bootstrap_servers: str, topic: Topic, partition: int) -> int:
+    """The first offset that is still there: what lies before it was removed by retention. Raises Unavailable."""
+    where = TopicPartition(topic.name, partition)
+    consumer = _consumer(bootstrap_servers)
+    try:
+        await consumer.start()
+        first: int = (await consumer.beginning_offsets([where]))[where]
+    except KafkaError as error:
+        raise Unavailable(f"broker: {error!r}") from error
+    finally:
+        await consumer.stop()
+    return first
+
+
 async def _end(consumer: Any, where: TopicPartition, first: int) -> int:
     """The high watermark of a fetch: ListOffsets is too low on the embedded broker, one past the *first* record of the last batch."""
     asked: int = (await consumer.end_offsets([where]))[where]

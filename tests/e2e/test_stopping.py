@@ -20,11 +20,10 @@ BATCH = 20
 
 
 def sale(id):
-    lines = [{"sku": "a", "quantity": 1, "amount_minor": 100}]
-    data = {"reference": f"loyalty_card:{id}", "store": "s", "currency": "USD", "lines": lines}
-    return {
-        "specversion": "1.0", "id": id, "source": "test-till", "type": "dear.PurchaseRecorded", "time": "2017-01-10T10:00:00Z", "data": data,
-    }  # fmt: skip
+    line = {"sku": "a", "quantity": 1, "amount_minor": 100}
+    data = {"reference": f"loyalty_card:{id}", "store": "s", "currency": "USD", "lines": [line]}
+    named = {"specversion": "1.0", "id": id, "source": "test-till", "time": "2017-01-10T10:00:00Z"}
+    return {**named, "type": "dear.PurchaseRecorded", "data": data}
 
 
 class WebShop(threading.Thread):

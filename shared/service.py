@@ -9,6 +9,7 @@ from typing import Protocol
 from fastapi import APIRouter
 
 from shared.contracts.topics import Topic
+from shared.streaming.parking import OnPoison, nothing_to_note
 from shared.streaming.records import Handler, Message, Publish
 
 
@@ -71,3 +72,7 @@ class Service:
     """Runs in the worker before the first batch, with topic name -> topic id of every topic of the map."""
     stop: Callable[[], Awaitable[None]] = field(default=nothing_to_stop)
     """Runs in the worker after the last batch was acknowledged."""
+    on_poison: OnPoison = field(default=nothing_to_note)
+    """Told of events that the handler fails on while their neighbours pass, before they are parked, and maybe again.
+
+    What a handler itself rejects it knows already."""

@@ -143,7 +143,13 @@ class MemoryBus:
         parking = Parking(service.name, self.publish, ParkLimit(self._park_limit))
         handlers = {topic.name: handler for topic, handler in service.listens.items()}
         settler = Settler(
-            group=service.name, handlers=handlers, parking=parking, progress=Progress(), lock=asyncio.Lock(), sleep=_Impatience().sleep
+            group=service.name,
+            handlers=handlers,
+            parking=parking,
+            progress=Progress(),
+            lock=asyncio.Lock(),
+            on_poison=service.on_poison,
+            sleep=_Impatience().sleep,
         )
         self._groups[service.name] = _Group(service, settler)
 

@@ -161,7 +161,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if committed is None:
             return first
         if committed < first:
-            # aiokafka would read on from there, too, and not tell. A service whose state needs what is missing says so itself when it opens.
+            # aiokafka would read on from there, too, and not tell.
             log.error(
                 "%s/%d: offsets %d to %d were removed by retention before they were read", tp.topic, tp.partition, committed, first - 1
             )

@@ -59,7 +59,7 @@ async def test_a_purchase_is_kept_and_passed_on_under_its_profile(world: World) 
     assert (position.offset, appended_ms) == (0, read.timestamp)
     customer = newest_customer(world.bus)
     assert (customer["customer_id"], customer["members"], customer["references"], customer["version"]) == (PROFILE, [PROFILE], [CARD], 1)
-    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 async def test_refunds_and_interactions_take_the_same_way(world: World) -> None:
@@ -79,7 +79,7 @@ async def test_a_redelivery_is_passed_on_again_from_the_same_origin(world: World
     await world.bus.settle()
     assert passed_on(world.bus) == ["1", "2", "1", "2"]
     assert effects(world.bus) == {"1": 1, "2": 1}
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 async def test_a_repeat_is_counted_once_and_not_passed_on(world: World) -> None:
@@ -96,7 +96,7 @@ async def test_a_repeat_inside_one_batch_is_a_repeat_also_when_the_batch_comes_a
     world.bus.redeliver(PURCHASES)
     await world.bus.settle()
     assert passed_on(world.bus) == ["1", "2", "1", "2"]
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 1, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 1, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
@@ -319,6 +319,7 @@ BAD = [
     (interaction("x", note="x" * 40_000), INTERACTIONS, "oversized"),
     ({**purchase("x"), "data": {**purchase("x")["data"], "currency": "THB"}}, PURCHASES, "foreign_currency"),
     ({**purchase("x"), "time": "2099-01-01T00:00:00Z"}, PURCHASES, "ahead_of_clock"),
+    ({**purchase("x"), "time": "1969-12-31T23:59:59Z"}, PURCHASES, "time_out_of_range"),
     ({**purchase("x"), "time": "soon"}, PURCHASES, "invalid"),
 ]
 
@@ -333,7 +334,7 @@ async def test_what_is_wrong_is_parked_with_its_reason_and_its_neighbours_pass(w
             await world.service.listens[topic](sent)
     assert [(reject.offset, reject.reason) for reject in invalid.value.rejects] == [(1, reason)]
     assert effects(world.bus) == {"1": 1, "2": 1}
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 1}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 1}
     [noted] = world.database["outcomes"].find({"outcome": "parked"})
     assert noted["reason"] == reason
 

@@ -287,7 +287,7 @@ class Supervisor:
             self._warn_at_bytes = held + BROKER_WARNING_STEP_BYTES
             self._say(
                 f"the embedded broker holds {held / MEGABYTE:,.0f} MB: it keeps every record in memory. "
-                "Stop and start `dear up` (what was accepted is in the timeline; dead letters go, so look at `dear dead-letters list` first), "
+                "Stop and start `dear up` (what was accepted is in the timeline; dead letters go, so look at them first), "
                 "or set KAFKA_BOOTSTRAP_SERVERS to use Apache Kafka."
             )
 

@@ -86,8 +86,8 @@ def bought(id: str, amount_minor: int, at: datetime = NOON) -> tuple[str, EventD
     return id, PurchaseRecorded(reference="loyalty_card:1", store="s", currency="USD", lines=(line,)), at
 
 
-def refunded(id: str, amount_minor: int, at: datetime = NOON) -> tuple[str, EventData, datetime]:
-    return id, PurchaseRefunded(reference="loyalty_card:1", store="s", currency="USD", amount_minor=amount_minor), at
+def refunded(id: str, amount_minor: int, at: datetime = NOON, of: str | None = None) -> tuple[str, EventData, datetime]:
+    return id, PurchaseRefunded(reference="loyalty_card:1", store="s", currency="USD", amount_minor=amount_minor, purchase_id=of), at
 
 
 class World:

@@ -14,13 +14,13 @@ from services.identity.domain.faults import explain
 from services.identity.domain.references import normalise
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
 from shared.contracts.customers import ConsentChanged, CustomerIdentified
-from shared.contracts.envelope import Data, Event, EventData
+from shared.contracts.envelope import EVENT_BYTES_MAX, Data, Event, EventData
 from shared.contracts.fast import fast_decoder, fast_struct
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
 
-EVENT_LIMIT_BYTES = 32 * 1024
+EVENT_LIMIT_BYTES = EVENT_BYTES_MAX
 SEPARATOR = "\x1f"
 SOURCE_TOPICS = (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)
 TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in topic.carries}

@@ -60,10 +60,15 @@ def _signals():
 @pytest.mark.parametrize("ends", [Guard.check, Guard.stay])
 def test_whatever_ends_the_watch_over_the_parts_ends_the_demo(tmp_path, ends):
     supervisor = Supervised(tmp_path, ZeroDivisionError("unforeseen"))
-    with pytest.raises(ZeroDivisionError, match="unforeseen"), supervised(supervisor, "cdnow") as guard:
-        for _ in range(200):
-            ends(guard)
-            time.sleep(0.05)
+
+    def demo():
+        with supervised(supervisor, "cdnow") as guard:
+            for _ in range(200):
+                ends(guard)
+                time.sleep(0.05)
+
+    with pytest.raises(ZeroDivisionError, match="unforeseen"):
+        demo()
     assert supervisor.stopped.is_set()
 
 

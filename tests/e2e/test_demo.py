@@ -47,7 +47,7 @@ def demo(data_dir, **options):
 
 
 def test_every_total_is_the_same_with_every_worker_killed_and_run_twice_in_one_data_directory(tmp_path, capsys):
-    baskets = 1500
+    baskets = 400
     expected = asdict(complete_journey(baskets).expected())
     first = demo(tmp_path, limit=baskets, kill_workers=True)
     assert {name: first[name] for name in expected} == expected

@@ -35,7 +35,7 @@ from shared.settings import Settings
 from shared.streaming.errors import Unavailable
 from shared.streaming.leaving import Lease
 from shared.streaming.loop import StreamLoop
-from shared.streaming.progress import Progress
+from shared.streaming.progress import TAKES_NOTHING_NEW, Progress
 from shared.streaming.publisher import KafkaPublisher
 from shared.streaming.watching import Watchdog
 
@@ -90,12 +90,14 @@ class Process:
         self._publisher = KafkaPublisher(settings.kafka_bootstrap_servers, self._lease if role != "api" else None)
         self._audit = AuditLog(name)
         self._stop = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self._build = module.build
 
     async def run(self) -> None:
         """Start everything, wait for a signal, stop everything."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._close_to_requests)
         client = connect(self._name, self._settings.mongodb_uri)
         service: Service = self._build(self._publisher, self._settings, self._clock)
         gate = self._gate(service)
@@ -128,6 +130,15 @@ class Process:
 
     def _keys_known(self) -> None:
         self._progress.done("keys")
+
+    def _close_to_requests(self) -> None:
+        """SIGUSR1: go on working, but let no request bring anything new. A log that ends with its broker can be emptied only then."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
+        await self._publisher.close_to_requests()
+        self._progress.wait_for("closed", TAKES_NOTHING_NEW)
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
         work.cancel()

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from shared.access.keyring import LearnKeys
 from shared.contracts.topics import Topic
+from shared.streaming.parking import OnPoison, nothing_to_note
 from shared.streaming.records import Handler, Message, Publish
 
 
@@ -80,3 +81,7 @@ class Service:
     """Runs in the worker after the last batch was acknowledged."""
     hang_up: Callable[[], None] = field(default=nothing_to_hang_up)
     """Runs when the process begins to leave: ends the answers that would otherwise go on for ever."""
+    on_poison: OnPoison = field(default=nothing_to_note)
+    """Told of events that the handler fails on while their neighbours pass, before they are parked, and maybe again.
+
+    What a handler itself rejects it knows already."""

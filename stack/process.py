@@ -81,6 +81,11 @@ class Child:
         if self._process is not None and self.pid is not None:
             self._process.terminate()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it lives."""
+        if self._process is not None and self.pid is not None:
+            self._process.send_signal(number)
+
     def stop(self, timeout_seconds: float = 10.0) -> bool:
         """Ask it to leave and end it when it has not left in time; True if it left by itself."""
         if self._process is None:

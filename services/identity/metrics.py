@@ -11,6 +11,7 @@ RECEIVED = Counter("dear_events_received_total", "Events that identity read from
 REJECTED = Counter("dear_events_rejected_total", "Events refused, at the edge or in the stream.", ["reason", "where"])
 DUPLICATES = Counter("dear_events_duplicates_total", "Events redelivered by the broker or repeated by the source.", ["kind"])
 QUARANTINED = Counter("dear_events_quarantined_total", "Events that came with another body under a name that was taken.")
+LOST = Counter("dear_events_lost_total", "Events that retention removed from a source topic before they were read.")
 ANONYMOUS = Counter("dear_events_anonymous_total", "Accepted events that name nobody.")
 MERGES_REFUSED = Counter("dear_merges_refused_total", "References that stayed with the profile they belong to, by rule.", ["rule"])
 CUSTOMERS_PUBLISHED = Counter("dear_customers_published_total", "Customers published, repeats included.")

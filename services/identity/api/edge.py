@@ -42,6 +42,7 @@ _TITLES = {
     RejectReason.OVERSIZED: "Event too large",
     RejectReason.FOREIGN_CURRENCY: "Foreign currency",
     RejectReason.AHEAD_OF_CLOCK: "Ahead of the clock",
+    RejectReason.TIME_OUT_OF_RANGE: "Impossible time",
 }
 T = TypeVar("T")
 

@@ -17,6 +17,7 @@ class RejectReason(StrEnum):
     OVERSIZED = "oversized"
     FOREIGN_CURRENCY = "foreign_currency"
     AHEAD_OF_CLOCK = "ahead_of_clock"
+    TIME_OUT_OF_RANGE = "time_out_of_range"
     INVALID = "invalid"
 
 

@@ -45,7 +45,11 @@ def gate_for(*scopes: str, is_loopback: bool = True) -> Gate:
     return Gate(ring, is_loopback)
 
 
-ROUTES = [(name, method, path, said) for name in SERVICES for (method, path), said in sorted(declared(app_of(name)).items(), key=lambda each: each[0])]
+ROUTES = [
+    (name, method, path, said)
+    for name in SERVICES
+    for (method, path), said in sorted(declared(app_of(name)).items(), key=lambda each: each[0])
+]
 GUARDED = [(name, method, path, said) for name, method, path, said in ROUTES if said and Scope.PUBLIC not in said.scopes]
 
 

@@ -126,7 +126,7 @@ def test_the_intake_reads_both_modes_and_parks_bad_headers_with_their_reason() -
         StoredRecord(6, 0, None, BODY, [*kafka(), ("ce_time", b"")]),  # type: ignore[list-item]
         StoredRecord(7, 0, None, BODY, kafka(time=None)),  # type: ignore[arg-type]
     ]
-    intake = read_batch(Batch(PURCHASES.name, "id", 0, records), "USD", (WallClock(),))
+    intake = read_batch(Batch(PURCHASES.name, "id", 0, records), "USD", (WallClock(),), {})
     assert [each.offset for each in intake.incoming] == [0, 1, 2]
     assert len({each.content_hash for each in intake.incoming}) == 1
     assert [(each.offset, each.reason) for each in intake.rejects] == [

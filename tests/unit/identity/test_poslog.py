@@ -110,7 +110,7 @@ def test_two_tills_days_and_stores_have_the_same_number_and_different_names() ->
         ("2026-10-25T02:30:00", "berlin", "2026-10-25T00:30:00+00:00"),  # Twice: the first.
         ("2026-10-25T02:30:00+01:00", "berlin", "2026-10-25T01:30:00+00:00"),
         ("2026-03-29T02:30:00", "berlin", "2026-03-29T01:30:00+00:00"),  # Never: by the offset before the change.
-        ("1900-01-01T00:00:00", "elsewhere", "1900-01-01T00:00:00+00:00"),
+        ("1970-01-01T00:00:00", "elsewhere", "1970-01-01T00:00:00+00:00"),
     ],
 )
 def test_a_till_without_a_zone_has_its_stores(written: str, store: str, at: str) -> None:

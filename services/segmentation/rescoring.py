@@ -114,11 +114,12 @@ class Rescoring:
     def _walk(self) -> Iterator[Slice]:
         """Every row of every partition that is ours by then; rows that join later had a turn when they joined."""
         for number in sorted(self._worker.owned):
-            start = 0
-            while (owned := self._worker.owned.get(number)) is not None and start < owned.state.count:
+            start, owned = 0, self._worker.owned.get(number)
+            while owned is not None and self._worker.owned.get(number) is owned and start < owned.state.count:
                 yield Slice(owned, np.arange(start, min(start + SLICE_ROWS, owned.state.count), dtype=np.int64))
                 start += SLICE_ROWS
-            if owned is not None:
+            # Who lost the partition meanwhile, even if it is back, has not seen all of its rows.
+            if owned is not None and self._worker.owned.get(number) is owned:
                 owned.had_turns(self._worker.judged_by)
                 # Here and not at the end of the round: sorting a million amounts at once would take longer than a slice.
                 self._seen[number] = Known(self._gathered.pop(number, Gathering()).sample(), owned.generation)

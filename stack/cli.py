@@ -29,6 +29,8 @@ app.add_typer(letters_app, name="dead-letters")
 app.add_typer(clock_app, name="clock")
 models_app = typer.Typer(help="The scoring models: how good they are.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+segments_app = typer.Typer(help="Segments: who is in them, and rules of your own.", no_args_is_help=True)
+app.add_typer(segments_app, name="segments")
 keys_app = typer.Typer(help="API keys: who may ask the services what.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
@@ -188,6 +190,41 @@ def clock_advance(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="BY") from None
     raise typer.Exit(advance(data_dir, seconds, as_json))
+
+
+@segments_app.command("list")
+def segments_list(data_dir: DataDir = Path("var"), as_json: Json = False) -> None:
+    """All segments, and how many customers are in each."""
+    from stack.segments import list_segments
+
+    raise typer.Exit(list_segments(data_dir, as_json))
+
+
+RulesFile = Annotated[Path, typer.Argument(help="YAML or JSON: names of segments, each with `enters` and maybe `stays` and `about`.")]
+
+
+@segments_app.command("apply")
+def segments_apply(file: RulesFile, data_dir: DataDir = Path("var")) -> None:
+    """Write the segments of a file; everyone is judged by them at once."""
+    from stack.segments import apply_segments
+
+    raise typer.Exit(apply_segments(file, data_dir))
+
+
+@segments_app.command("try")
+def segments_try(file: RulesFile, data_dir: DataDir = Path("var")) -> None:
+    """Whom the segments of a file would hold; changes nothing."""
+    from stack.segments import try_segments
+
+    raise typer.Exit(try_segments(file, data_dir))
+
+
+@segments_app.command("delete")
+def segments_delete(name: str, data_dir: DataDir = Path("var")) -> None:
+    """Delete a segment of your own: everyone leaves it."""
+    from stack.segments import delete_segment
+
+    raise typer.Exit(delete_segment(name, data_dir))
 
 
 @models_app.command("list")

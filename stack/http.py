@@ -34,7 +34,8 @@ def ask(url: str, body: object = None, timeout_seconds: float = 30.0, method: st
     request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - our own address
     try:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
-            return json.load(answer)
+            said = answer.read()
+            return json.loads(said) if said else None
     except urllib.error.HTTPError as error:
         raise ServiceAway(f"{url} answered {error.code}: {_detail(error.read())}") from error
     except (OSError, ValueError) as error:

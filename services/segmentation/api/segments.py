@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+import yaml
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from services.segmentation.answering import EXPLAIN, SAMPLE, WHAT_IF
@@ -36,7 +38,33 @@ BIT_RESTS = timedelta(days=1)
 ANSWERED_WITHIN_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 
-Definition = Annotated[dict[str, Any], Body(description="`about`, `enters`, and `stays` where leaving has a rule of its own.")]
+MOST_BYTES = 65_536
+_MEDIA = ("application/json", "application/yaml")
+WITH_DEFINITION: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "`about`, `enters`, and `stays` where leaving has a rule of its own.",
+        "content": {media: {"schema": {"type": "object"}} for media in _MEDIA},
+    }
+}
+
+
+async def read_definition(request: Request) -> dict[str, Any]:
+    """A definition as JSON or, where the content type says so, YAML. Raises 400 and 413."""
+    body = await request.body()
+    if len(body) > MOST_BYTES:
+        raise Problem(413, "Too large", f"A definition has at most {MOST_BYTES} bytes.")
+    is_yaml = "yaml" in request.headers.get("content-type", "")
+    try:
+        found = yaml.safe_load(body) if is_yaml else json.loads(body)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise Problem(400, "Not readable", f"{'YAML' if is_yaml else 'JSON'} is expected: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise Problem(422, "Invalid rule", "A definition is an object with `enters`, and maybe `about` and `stays`.")
+    return found
+
+
+Definition = Annotated[dict[str, Any], Depends(read_definition)]
 PUT_ANSWERS: dict[int | str, dict[str, Any]] = {
     201: {"description": "New."},
     409: {"description": "It ships with Dear, or there is no room."},
@@ -95,7 +123,7 @@ def add_segments(router: APIRouter) -> None:
 def add_own_segments(router: APIRouter, clock: Clock) -> None:
     """Rules of one's own."""
 
-    @router.put("/v1/segments/{name}", dependencies=[needs(Scope.RULES_WRITE)], responses=PUT_ANSWERS)
+    @router.put("/v1/segments/{name}", dependencies=[needs(Scope.RULES_WRITE)], responses=PUT_ANSWERS, openapi_extra=WITH_DEFINITION)
     async def put(name: str, definition: Definition, response: Response) -> dict[str, Any]:
         """Write a segment. Everyone is judged by it in the next round of re-scoring, which begins at once."""
         if name in SHIPPED.names():
@@ -135,7 +163,7 @@ def add_questions(router: APIRouter) -> None:
             raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
         return {"segment": name, "customer_id": customer_id, **found}
 
-    @router.post("/v1/segments/what-if", dependencies=[needs(Scope.PROFILES_READ)])
+    @router.post("/v1/segments/what-if", dependencies=[needs(Scope.PROFILES_READ)], openapi_extra=WITH_DEFINITION)
     async def what_if(definition: Definition) -> dict[str, Any]:
         """Who would enter by a rule: how many, what they are worth, which segments they are in. Nothing is changed."""
         segment = _segment(_WHAT_IF_NAME, definition)

@@ -153,8 +153,11 @@ async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]
         models = load_shipped_models(settings.scoring_model)
         await read_published(sources.read_models, models)
         state = await read_rows(sources.read_changelog)
-        needs = await refit_needs(models, state, now, publisher)
-        found, published = await fit(models, state, settings, now)
+        needs = await refit_needs(models, state, now, publisher.append)
+        try:
+            found, published = await fit(models, state, settings, now)
+        except ValueError as too_little:
+            raise ValueError(f"{too_little}; needs: {needs['why']}") from too_little
         first = await keep_and_publish(found, published, publisher)
     finally:
         await publisher.stop()

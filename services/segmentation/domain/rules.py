@@ -177,7 +177,7 @@ class OneOf(Part):
     def holds(self, view: View) -> Mask:
         """For whom."""
         names, read = CHOICES[self.field]
-        held: Mask = np.isin(read(view), [names.index(value) for value in self.values])
+        held: Mask = np.array([name in self.values for name in names])[read(view)]
         return held
 
 

@@ -31,15 +31,43 @@ class FittedModel(Document):
     why = StringField()
 
 
+class KeptNeeds(Document):
+    """A need model that was published, with why."""
+
+    meta: ClassVar = {"db_alias": ALIAS, "collection": "need_models", "auto_create_index": False}
+
+    id = IntField(primary_key=True)
+    """Its version."""
+    fitted_at = DateTimeField(required=True)
+    why = StringField()
+    published = StringField(required=True)
+    """The data of the event, as JSON."""
+
+
+def keep_needs(document: dict[str, Any]) -> bool:
+    """Keep a need model under its version; False where another one took it first."""
+    return _insert(KeptNeeds, document)
+
+
+def newest_needs() -> dict[str, Any] | None:
+    """The newest need model."""
+    found: dict[str, Any] | None = KeptNeeds._get_collection().find_one(sort=[("_id", -1)])
+    return found
+
+
 def keep(document: dict[str, Any]) -> bool:
     """Keep a fit under its version; False where another one took it first."""
-    try:
-        FittedModel._get_collection().insert_one(document)
-    except DuplicateKeyError:
-        return False
-    return True
+    return _insert(FittedModel, document)
 
 
 def newest(limit: int) -> list[dict[str, Any]]:
     """Fits, newest first."""
     return list(FittedModel._get_collection().find().sort("_id", -1).limit(limit))
+
+
+def _insert(into: type[Document], document: dict[str, Any]) -> bool:
+    try:
+        into._get_collection().insert_one(document)
+    except DuplicateKeyError:
+        return False
+    return True

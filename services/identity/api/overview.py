@@ -13,9 +13,12 @@ router = APIRouter(tags=["overview"])
 
 
 @router.get("/outcomes")
-async def counted_outcomes() -> dict[str, Any]:
-    """Of every event that was read exactly one: accepted, anonymous, repeated, quarantined or parked; and the reasons."""
-    return await in_store(_outcomes)
+async def counted_outcomes(topic: str | None = None) -> dict[str, Any]:
+    """Of every event that was read exactly one: accepted, anonymous, repeated, quarantined or parked; and the reasons.
+
+    With `topic`, of the events of that topic alone, without the reasons.
+    """
+    return await in_store(_outcomes) if topic is None else await in_store(positions.outcomes, topic)
 
 
 def _outcomes() -> dict[str, Any]:

@@ -92,10 +92,11 @@ def _key(log: Log) -> str:
     return f"{log[0]}/{log[1]}"
 
 
-def outcomes() -> dict[str, int]:
-    """What became of every event of every log, summed."""
+def outcomes(topic: str | None = None) -> dict[str, int]:
+    """What became of every event of every log, or of those that one topic has had, summed."""
     totals = dict.fromkeys(COUNTED, 0)
-    for each in _committed().find({}, {"counts": 1}):
+    wanted = {} if topic is None else {"topic_id": {"$in": [each["_id"] for each in collection_of(LogDocument).find({"topic": topic})]}}
+    for each in _committed().find(wanted, {"counts": 1}):
         for name, count in each["counts"].items():
             totals[name] += count
     return totals

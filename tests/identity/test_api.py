@@ -364,6 +364,11 @@ async def test_the_overview_counts(world: World) -> None:
             "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "parked": 1, "merges_refused": 1,
             "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"merges_off": 1}},
         }  # fmt: skip
+        of_updates = (await client.get("/v1/outcomes", params={"topic": CUSTOMER_UPDATES.name})).json()
+        assert of_updates == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+        of_purchases = (await client.get("/v1/outcomes", params={"topic": PURCHASES.name})).json()
+        assert {name: of_purchases[name] + of_updates[name] for name in of_updates} == {name: outcomes[name] for name in of_updates}
+        assert sum((await client.get("/v1/outcomes", params={"topic": "elsewhere"})).json().values()) == 0
         assert (await client.get("/v1/summary")).json() == {"customers": 2, "events": 8, "anonymous": 4}
         [parked] = (await client.get("/v1/outcomes/parked")).json()["outcomes"]
         assert parked["reason"] == "negative_amount"

@@ -183,7 +183,7 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         strengths=strengths,
         today=today,
         purchases=None if model.ranks_only else model.purchases,
-        grounds=signs.grounds(strengths, model.calibration.weights),
+        grounds=signs.grounds(strengths, model.calibration),
         realised_minor=state.bought_minor[rows] - state.refunded_minor[rows],
         margins=margins(state, rows, ask, expected),
     )

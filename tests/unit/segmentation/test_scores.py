@@ -8,10 +8,12 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
+from services.segmentation.domain.models.calibration import Calibration
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.scoring import Question, as_contract, score
-from services.segmentation.domain.signs import Sign
+from services.segmentation.domain.signs import SIGNS, Sign, grounds, two_strongest
 from services.segmentation.shipped import load_shipped_models
 from tests.unit.segmentation.histories import FIRST_DAY, Event, applied, event, events
 
@@ -29,6 +31,34 @@ def told(history: list[Event], model: str = "groceries", today: int = FIRST_DAY 
 def test_every_buyer_has_two_reasons_and_a_prospect_none(model: str, history: list[Event]) -> None:
     for scores in told(history, model):
         assert len(set(scores["reasons"])) == (0 if scores["recency_days"] is None else 2)
+
+
+OF_THE_MODEL = {Sign.OVERDUE, Sign.LONG_SILENCE, Sign.BOUGHT_ONCE, Sign.BUYS_RARELY, Sign.MAY_HAVE_LEFT}
+NEVER_NAMED = {Sign.FEW_VISITS_LATELY}
+some = st.one_of(st.just(0.0), st.floats(0.01, 3.0))
+
+
+def signs_with(values: st.SearchStrategy[float]) -> st.SearchStrategy[tuple[float, ...]]:
+    return st.tuples(*[values] * len(SIGNS))
+
+
+@given(
+    slope=some,
+    weights=signs_with(st.one_of(some, st.floats(-3.0, -0.01))),
+    strengths=signs_with(st.one_of(st.just(0.0), st.floats(0.01, 1.0))),
+)
+def test_a_reason_is_a_sign_that_raised_the_risk_and_no_other_raised_it_more(
+    slope: float, weights: tuple[float, ...], strengths: tuple[float, ...]
+) -> None:
+    taught = Calibration(0.1, slope, weights)
+    (reasons,) = two_strongest(grounds(np.array([strengths]), taught))
+    raised = {
+        sign: strength * ((slope if sign in OF_THE_MODEL else 0.0) + weight)
+        for sign, strength, weight in zip(SIGNS, strengths, weights, strict=True)
+        if sign not in NEVER_NAMED
+    }
+    best = sorted((by for by in raised.values() if by > 0), reverse=True)[:2]
+    assert [raised[Sign(reason)] for reason in reasons] == pytest.approx(best)
 
 
 def test_the_parts_of_the_risk_are_named_only_where_nothing_plainer_is_there() -> None:

@@ -159,7 +159,7 @@ def strengths(
 def grounds(strengths: Floats, calibration: Calibration) -> Floats:
     """How much each sign speaks for the risk: as strong as it is, and as outcomes have taught where they did.
 
-    What the model's own risk rests on counts as much as outcomes trust that risk. A sign that they do not hold against anybody is no reason.
+    What the model's own risk rests on counts as much as outcomes trust that risk. What they do not hold against anybody is no reason.
     """
     if calibration == UNTAUGHT:
         return strengths

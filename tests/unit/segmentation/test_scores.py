@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.segmentation.domain.market import market_of, sample_of
 from services.segmentation.domain.models.calibration import Calibration
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.scoring import Question, as_contract, score
@@ -99,3 +101,33 @@ def test_by_ranks_alone_nobody_says_when_the_next_purchase_comes() -> None:
     ranks = replace(load_shipped_models("groceries").shipped, risk_by_rank_sum=(0.5,) * 13)
     (scores,) = as_contract(score(state, np.arange(state.count), Question(FIRST_DAY + 30, ranks, Market())), "ranks")
     assert scores["next_purchase_on"] is None
+
+
+def by_ranks(horizon_days: int, model: str = "groceries") -> list[dict[str, object]]:
+    """Thirty customers, the best the one who bought most and last."""
+    state = applied([event(who, FIRST_DAY + 5 * day) for who in range(1, 31) for day in range(who)])
+    known = load_shipped_models(model)
+    ranks = known.best_for(Market())
+    ask = Question(FIRST_DAY + 150, ranks, Market(), horizon_days)
+    market = market_of([sample_of(score(state, state.every_row(), ask))])
+    return as_contract(score(state, state.every_row(), replace(ask, market=market)), ranks.name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_by_ranks_the_risk_is_that_of_the_horizon(model: str) -> None:
+    table = load_shipped_models(model).risk_by_rank_sum
+    measured = by_ranks(90, model)
+    assert len({scores["risk"] for scores in measured}) > 3
+    for scores in measured:
+        assert min(abs(float(str(scores["risk"])) - risk) for risk in table) < 1e-6
+    risks = [[float(str(scores["risk"])) for scores in by_ranks(days, model)] for days in (7, 28, 90, 180, 365)]
+    for shorter, longer in pairwise(risks):
+        assert all(one > other for one, other in zip(shorter, longer, strict=True))
+    twice = [risk**2 for risk in risks[2]]
+    assert risks[3] == pytest.approx(twice, abs=1e-5)
+
+
+def test_by_ranks_what_a_year_is_worth_does_not_depend_on_the_horizon() -> None:
+    values = [[scores["expected_value_minor"] for scores in by_ranks(days)] for days in (7, 90, 365)]
+    assert values[0] == values[1] == values[2]
+    assert max(map(int, map(str, values[0]))) > 0

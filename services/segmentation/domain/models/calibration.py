@@ -41,7 +41,7 @@ UNTAUGHT = Calibration()
 def learn_calibration(base: Floats, strengths: Floats, gone: Mask) -> Calibration:
     """Penalised logistic regression of who was gone on the model's risk and the signs, all as of before; UNTAUGHT on too few outcomes.
 
-    Slope and weights are never below 0: a sign of defection that lowers the risk would be a reason against itself, so it counts for nothing.
+    Slope and weights are never below 0: a sign of defection that lowers the risk would be a reason against itself, and counts for nothing.
     """
     if min(int(gone.sum()), int((~gone).sum())) < ENOUGH_OUTCOMES:
         return UNTAUGHT

@@ -130,6 +130,7 @@ class Worker:
             settings.defection_horizon_days,
             settings.discount_per_year,
             self.margin_share,
+            settings.value_by == "profit",
         )
 
     def now(self) -> datetime:

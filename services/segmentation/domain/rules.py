@@ -53,7 +53,7 @@ def _score(name: str) -> Callable[[View], Any]:
 
 
 def _class_a_share(view: View) -> Floats:
-    share: Floats = view.scores.year_spend_minor / np.maximum(class_a_minor(view.scores, view.ask.market), 1)
+    share: Floats = view.scores.year_worth_minor / np.maximum(class_a_minor(view.scores, view.ask.market), 1)
     return share
 
 
@@ -66,6 +66,7 @@ QUANTITIES = MappingProxyType({
     "customer_days": Quantity("days since the first purchase", _score("age_days")),
     "purchase_days": Quantity("days with a purchase", _score("day_count"), buyers_only=False),
     "monetary_minor": Quantity("mean net spend of a purchase day", _score("monetary_minor")),
+    "year_worth_minor": Quantity("what value classes go by: a year's net spend, or the profit in it", _score("year_worth_minor")),
     "year_spend_minor": Quantity("net spend of the last 52 weeks", _score("year_spend_minor")),
     "class_a_share": Quantity("a year's spend, by what class A of consumers, or of traders, begins with", _class_a_share),
     "risk": Quantity("chance not to buy within the horizon", _score("risk")),

@@ -180,3 +180,27 @@ def test_what_makes_no_sense_is_refused(rule: dict[str, Any]) -> None:
 def test_a_code_is_the_same_everywhere_and_never_nothing() -> None:
     assert (code_of("DAIRY"), code_of("need:organic")) == (code_of("DAIRY"), code_of("need:organic"))
     assert 0 < code_of("DAIRY") < 2**32
+
+
+def test_by_profit_a_customer_of_small_margins_is_worth_less(tmp_path: Path) -> None:
+    async def story(bed: Bed) -> None:
+        bed.worker.settings = bed.worker.settings.model_copy(update={"value_by": "profit"})
+        for day in range(20):
+            await bed.buy("ann", day, 1000, unit_cost_minor=990)
+            await bed.buy("bob", day, 900, unit_cost_minor=100)
+        await bed.settle()
+        for _ in range(3):
+            await bed.age(1)
+        worth = {}
+        for owned in bed.worker.owned.values():
+            rows = owned.state.every_row()
+            if len(rows):
+                scores = score(owned.state, rows, bed.worker.ask())
+                for place, row in enumerate(rows.tolist()):
+                    worth[owned.state.ids[row].astype(">u8").tobytes().hex()] = int(scores.year_worth_minor[place])
+                    assert scores.margins is not None
+                    assert scores.margins.realised_minor[place] in (200, 16_000)
+        assert worth[profile("ann")] < worth[profile("bob")] < 18_000
+        assert whom(bed, {"field": "year_worth_minor", "above": 10_000}) == {"bob"}
+
+    play(story, tmp_path)

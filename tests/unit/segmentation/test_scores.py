@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.segmentation.domain.market import market_of, sample_of
 from services.segmentation.domain.models.calibration import Calibration
-from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.models.scoring_model import Market, YearOfLiving
 from services.segmentation.domain.scoring import Question, as_contract, score
 from services.segmentation.domain.signs import SIGNS, Sign, grounds, two_strongest
 from services.segmentation.shipped import load_shipped_models
@@ -131,3 +131,12 @@ def test_by_ranks_what_a_year_is_worth_does_not_depend_on_the_horizon() -> None:
     values = [[scores["expected_value_minor"] for scores in by_ranks(days)] for days in (7, 90, 365)]
     assert values[0] == values[1] == values[2]
     assert max(map(int, map(str, values[0]))) > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 3000)), min_size=1, max_size=30), st.integers(0, 3))
+def test_a_year_that_is_remembered_is_the_year_that_is_computed(pairs: list[tuple[int, int]], again: int) -> None:
+    model = load_shipped_models("groceries").shipped.purchases
+    x, days = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
+    year = YearOfLiving(model, 0.1)
+    for _ in range(again + 1):
+        assert year.purchases(x, days / 7.0) == pytest.approx(year._computed(x, days / 7.0), rel=1e-12)

@@ -239,6 +239,7 @@ async def _ask_everything(shop: Shop) -> None:
     curve = await shop.get("/v1/value-curve")
     assert curve["buyers"] == PEOPLE
     assert curve["points"][-1] == {"customer_share": 1.0, "spend_share": 1.0}
+    assert (curve["basis"], curve["traders"], curve["of_all_buyers"]) == ("spend", None, True)
 
     for path, status in (("/v1/customers/nobody/scores", 404), ("/v1/segments/nothing/members", 404), ("/v1/scores?after=x", 422)):
         answer = await shop.http.get(path)

@@ -55,6 +55,11 @@ class Question:
     by_profit: bool = False
     """Customers are ranked by a year's profit instead of spend, where costs are known."""
 
+    @property
+    def ranked_by(self) -> str:
+        """What value classes go by: profit only where costs are known."""
+        return "profit" if self.by_profit and self.margin_share is not None else "spend"
+
 
 @dataclass(frozen=True, slots=True)
 class Margins:

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from services.segmentation.domain.arrays import Floats, Integers, Mask
+from services.segmentation.domain.arrays import Floats, Integers
 from services.segmentation.domain.events import DAY_MS, EventBatch, Kind
 from services.segmentation.domain.fitting import BackTest, Outcome, back_test, fit_model, learned, scored
-from services.segmentation.domain.models.measures import auc, brier
+from services.segmentation.domain.models import measures
+from services.segmentation.domain.models.history import histories
 from services.segmentation.domain.models.scoring_model import ScoringModel
 from services.segmentation.domain.scoring import ScoreBatch
 from services.segmentation.domain.state import CustomerState, apply_events
 from stack.datasets import load_basket_totals, load_cdnow
-from stack.peers import Forecaster, learned_peers, simple_peers
+from stack.peers import Features, Forecaster, fitted_peers, learned_peers, simple_peers
 
 EPOCH = date(1970, 1, 1)
 
@@ -61,6 +62,17 @@ SETTINGS = MappingProxyType({
 
 
 @dataclass(frozen=True, slots=True)
+class PeerTest:
+    """How a peer's forecasts turned out; None where it has no such forecast."""
+
+    auc: float
+    brier: float | None
+    calibration: float | None
+    total_error: float | None
+    top_decile_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One data set, our two ways, and the peers'."""
 
@@ -69,8 +81,7 @@ class Comparison:
     """Without outcomes: the model alone."""
     taught: BackTest
     """With sign weights learned from the window before."""
-    peers: dict[str, tuple[float, float | None]]
-    """AUC, and the Brier score where the peer gives probabilities."""
+    peers: dict[str, PeerTest]
     model: ScoringModel
 
 
@@ -109,12 +120,15 @@ def compare(data: str, with_learned_peers: bool = True) -> Comparison:
     earlier = learned(fit_model(data, before, from_day - horizon), before, from_day - horizon, taught_by, horizon)
     taught = ScoringModel(data, plain.purchases, plain.amounts, earlier.calibration)
     past, present = scored(before, plain, from_day - horizon, horizon), scored(now, plain, from_day, horizon)
-    forecasters = simple_peers() | (learned_peers(_features(before, past), ~taught_by.bought) if with_learned_peers else {})
+    features, forecasters = _features(log, now, present, from_day), simple_peers(horizon)
+    if with_learned_peers:
+        forecasters |= fitted_peers(features, horizon)
+        forecasters |= learned_peers(_features(log, before, past, from_day - horizon), ~taught_by.bought, horizon)
     return Comparison(
         setting.about,
         back_test(plain, now, from_day, outcome, horizon),
         back_test(taught, now, from_day, outcome, horizon),
-        {name: _judged(peer, _features(now, present), ~outcome.bought) for name, peer in forecasters.items()},
+        {name: _judged(peer, features, outcome) for name, peer in forecasters.items()},
         taught,
     )
 
@@ -132,18 +146,28 @@ def as_json(test: BackTest) -> dict[str, Any]:
     return {name: getattr(test, name) for name in names} | {"bands": bands}
 
 
-def _features(state: CustomerState, scores: ScoreBatch) -> dict[str, Floats]:
+def _features(log: PurchaseLog, state: CustomerState, scores: ScoreBatch, day: int) -> Features:
     net = np.maximum(scores.monetary_minor, 0).astype(float)
     age = scores.recency_days + (state.last_day[scores.rows] - state.first_day[scores.rows])
+    # By ascending customer, as `histories` answers.
+    place = np.empty(state.count, dtype=np.int64)
+    place[np.argsort(state.ids[: state.count, 1])] = np.arange(state.count)
     return {
         "recency": scores.recency_days.astype(float),
         "frequency": scores.day_count.astype(float),
         "monetary": net * scores.day_count,
         "mean_spend": net,
+        "repeat_mean_spend": histories(log.customer, log.day, log.amount_minor, day).repeat_mean[place][scores.rows],
         "age": age.astype(float),
     }
 
 
-def _judged(peer: Forecaster, features: dict[str, Floats], gone: Mask) -> tuple[float, float | None]:
-    forecast = peer.risk(features)
-    return auc(gone, forecast), brier(gone, forecast) if peer.is_probability else None
+def _judged(peer: Forecaster, features: Features, outcome: Outcome) -> PeerTest:
+    gone, risk = ~outcome.bought, peer.risk(features)
+    return PeerTest(
+        measures.auc(gone, risk),
+        measures.brier(gone, risk) if peer.is_probability else None,
+        measures.calibration_error(gone, risk) if peer.is_probability else None,
+        measures.total_error(outcome.purchase_days, peer.purchases(features)) if peer.purchases else None,
+        measures.top_decile_share(outcome.spend_minor, peer.value(features)) if peer.value and outcome.spend_minor is not None else None,
+    )

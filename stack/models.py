@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from services.segmentation.domain.fitting import BackTest
 from services.segmentation.modelling import refit_in_process
-from stack.backtests import Comparison, as_json, compare
+from stack.backtests import Comparison, PeerTest, as_json, compare
 from stack.data_directory import DataDirectory
 from stack.http import ask
 
-PRINTED_WIDTH = 110
+PRINTED_WIDTH = 120
+_FORMS = ("{:.4f}", "{:.4f}", "{:.4f}", "{:+.1%}", "{:.1%}")
 
 
 def print_backtest(data: str, json_wanted: bool, with_learned_peers: bool) -> int:
     """Run the back-test of one data set and print it."""
     found = compare(data, with_learned_peers)
     if json_wanted:
-        peers = {name: {"auc": ranked, "brier": error} for name, (ranked, error) in found.peers.items()}
+        peers = {name: asdict(each) for name, each in found.peers.items()}
         sys.stdout.write(
             json.dumps({"data": data, **as_json(found.taught), "without_outcomes": as_json(found.plain), "peers": peers}) + "\n"
         )
@@ -31,8 +35,8 @@ def print_backtest(data: str, json_wanted: bool, with_learned_peers: bool) -> in
     console = _console()
     for table in (_forecasts(found), _bands(found.taught)):
         console.print(table)
-    if with_learned_peers and not any("logistic" in name for name in found.peers):
-        console.print("Learned peers are not installed: make peers")
+    if with_learned_peers and not {"logistic", "lifetimes"} <= {name.partition(",")[0] for name in found.peers}:
+        console.print("Not all peers are installed: make peers")
     return 0
 
 
@@ -62,8 +66,9 @@ def list_models(data_dir: Path, as_json: bool) -> int:
 def fit_model(data_dir: Path, as_json: bool) -> int:
     """Fit to all customers of the running stack now, and say what became of it; 1 where there is too little to fit to."""
     up = DataDirectory(data_dir).read_up()
-    now = ask(f"{up['services']['segmentation']}/v1/clock")["now"]
-    environment = {"KAFKA_BOOTSTRAP_SERVERS": up["kafka"], "MONGODB_URI": up["mongodb"]}
+    segmentation = up["services"]["segmentation"]
+    now, settings = ask(f"{segmentation}/v1/clock")["now"], ask(f"{segmentation}/v1/models?limit=1")["settings"]
+    environment = environment_of_fits(up, settings)
     sys.stderr.write("Reading every customer's row, fitting, testing ...\n")
     code, said = asyncio.run(refit_in_process(now, environment))
     if code or as_json:
@@ -78,6 +83,12 @@ def fit_model(data_dir: Path, as_json: bool) -> int:
     return 0
 
 
+def environment_of_fits(up: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+    """What makes a fit beside the running stack the one that it would make itself, whatever this shell's own environment says."""
+    told = {f"DEAR_{name.upper()}": str(value) for name, value in settings.items()}
+    return {"KAFKA_BOOTSTRAP_SERVERS": up["kafka"], "MONGODB_URI": up["mongodb"], **told}
+
+
 def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=PRINTED_WIDTH)
 
@@ -89,12 +100,16 @@ def _forecasts(found: Comparison) -> Table:
     for column in ("", "AUC", "Brier", "calibration", "purchases forecast", "value in best tenth"):
         table.add_column(column, justify="left" if not column else "right")
     for name, each in (("Dear, signs learned", found.taught), ("Dear, without outcomes", found.plain)):
-        best = f"{each.top_decile_value:.1%}" if each.top_decile_value is not None else "–"
-        table.add_row(name, f"{each.auc:.4f}", f"{each.brier:.4f}", f"{each.calibration:.4f}", f"{each.total_error:+.1%}", best)
+        table.add_row(name, *_figures(each))
     table.add_section()
-    for name, (ranked, error) in found.peers.items():
-        table.add_row(name, f"{ranked:.4f}", f"{error:.4f}" if error is not None else "–")
+    for name, peer in found.peers.items():
+        table.add_row(name, *_figures(peer))
     return table
+
+
+def _figures(test: BackTest | PeerTest) -> tuple[str, ...]:
+    figures = (test.auc, test.brier, test.calibration, test.total_error, test.top_decile_value)
+    return tuple(form.format(each) if each is not None else "–" for form, each in zip(_FORMS, figures, strict=True))
 
 
 def _bands(test: BackTest) -> Table:

@@ -114,7 +114,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             CUSTOMERS: partial(on_customers, worker=worker),
             OFFERS: partial(on_offers, worker=worker),
         },
-        api=create_router(clock, live),
+        api=create_router(clock, live, settings),
         partitions=partitions,
         batch_records=BATCH_RECORDS,
         timers=(

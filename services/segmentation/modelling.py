@@ -7,14 +7,16 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 from services.segmentation import metrics
-from services.segmentation.refit import take_published
+from services.segmentation.refit import publish_what_was_kept, take_published
+from services.segmentation.store import models as store
 from services.segmentation.worker import Worker
+from shared.mongo import in_store
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Record
 
@@ -43,20 +45,28 @@ async def refit_in_process(now: str, environment: Mapping[str, str] = MappingPro
     return process.returncode or 0, lines[-1] if lines else ""
 
 
+async def look_back() -> store.Kept:
+    """What was fitted so far. Raises Unavailable."""
+    return await in_store(store.look_back)
+
+
 class Modelling:
-    """A timer, and two tasks beside the stream; neither of them ever holds it up."""
+    """A timer, and three tasks beside the stream; none of them ever holds it up."""
 
     def __init__(
         self,
         worker: Worker,
         follow: Callable[[], AsyncIterator[Sequence[Record]]],
         refit: Callable[[str], Coroutine[Any, Any, tuple[int, str]]] = refit_in_process,
+        look_back: Callable[[], Awaitable[store.Kept]] = look_back,
     ) -> None:
         self._worker = worker
         self._follow = follow
         self._refit = refit
+        self._look_back = look_back
         self._listening: asyncio.Task[None] | None = None
         self._fitting: asyncio.Task[tuple[int, str]] | None = None
+        self._remembering: asyncio.Task[None] | None = None
         self._began = 0.0
         self._rests_until = 0.0
         self._next_at = None if worker.settings.refit_days else worker.clock.now() + timedelta(days=36_500)
@@ -67,6 +77,7 @@ class Modelling:
             self._listening = asyncio.create_task(self._listen())
         elif self._listening.done():
             self._listening.result()
+        self._remember_once()
         if self._fitting is not None:
             if self._fitting.done():
                 self._end(self._fitting)
@@ -77,8 +88,8 @@ class Modelling:
             self._fitting = asyncio.create_task(self._refit(self._worker.now().isoformat()))
 
     async def finish(self) -> None:
-        """Stop both; a refit that is broken off is made again by the next owner."""
-        tasks = [task for task in (self._listening, self._fitting) if task is not None]
+        """Stop them; a refit that is broken off is made again by the next owner."""
+        tasks = [task for task in (self._listening, self._remembering, self._fitting) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -93,9 +104,39 @@ class Modelling:
                 log.warning("new scoring models and other workers' buyers are not heard of: %s", away)
             await asyncio.sleep(RETRY_SECONDS)
 
+    def _remember_once(self) -> None:
+        """Whenever the fits become ours to make, and after one that failed: find out how far they are."""
+        if FITTING_PARTITION not in self._worker.owned:
+            self._forget()
+        elif self._remembering is None:
+            self._remembering = asyncio.create_task(self._remember())
+        elif self._remembering.done():
+            self._remembering.result()
+
+    def _forget(self) -> None:
+        if self._remembering is not None:
+            self._remembering.cancel()
+            self._remembering = None
+
+    async def _remember(self) -> None:
+        """Publish what a refit that died had kept, and count the time to the next one from the newest there was."""
+        worker = self._worker
+        while True:
+            try:
+                kept = await self._look_back()
+                await publish_what_was_kept(kept, worker.models, worker.publisher.append)
+                break
+            except Unavailable as away:
+                log.warning("no refit before it is known when the last one was: %s", away)
+            await asyncio.sleep(RETRY_SECONDS)
+        if kept.newest_at is not None:
+            # A replay that begins anew may find fits of its own future.
+            due = min(kept.newest_at, worker.now()) + timedelta(days=worker.settings.refit_days)
+            self._next_at = due if self._next_at is None else max(self._next_at, due)
+
     def _is_due(self) -> bool:
         worker = self._worker
-        if FITTING_PARTITION not in worker.owned or worker.market.is_small or time.monotonic() < self._rests_until:
+        if self._remembering is None or not self._remembering.done() or worker.market.is_small or time.monotonic() < self._rests_until:
             return False
         return self._next_at is None or worker.now() >= self._next_at
 
@@ -103,5 +144,7 @@ class Modelling:
         self._rests_until = time.monotonic() + RESTS * (time.monotonic() - self._began)
         failure = fitting.exception()
         code, said = fitting.result() if failure is None else (-1, repr(failure))
+        if code != 0:
+            self._forget()
         metrics.REFITS.labels("done" if code == 0 else "failed").inc()
         log.log(logging.INFO if code == 0 else logging.WARNING, "refit: %s", said)

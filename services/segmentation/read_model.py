@@ -14,6 +14,7 @@ import numpy as np
 from services.segmentation import metrics
 from services.segmentation.domain.arrays import Bits, Integers, hex_from_ids
 from services.segmentation.domain.events import DAY_MS
+from services.segmentation.domain.models.scoring_model import Crowd, Market
 from services.segmentation.domain.scoring import score, told_signature
 from services.segmentation.domain.state.rows import BEING_STORED, STORED, WAITING
 from services.segmentation.domain.summary import totals_of
@@ -270,20 +271,29 @@ class ReadModel:
         }
 
     def _curve(self) -> dict[str, Any] | None:
-        """The consumers' curve, under the lowest partition that this worker owns, once a round."""
+        """The kinds' curves, under the lowest partition that this worker owns, once a round."""
         worker = self._worker
         if self._curve_round == self._rescoring.rounds or not worker.owned:
             return None
         self._curve_round = self._rescoring.rounds
-        curve = worker.market.consumers.curve
-        if not curve.customer_share:
+        market = worker.market
+        consumers = _curve_of(market.consumers, market)
+        if consumers is None:
             return None
-        return {
-            "_id": min(worker.owned),
-            "as_of": worker.now(),
-            "buyers": worker.market.consumers.buyers,
-            "class_a_minor": curve.class_a_minor,
-            "class_b_minor": curve.class_b_minor,
-            "customer_share": list(curve.customer_share),
-            "spend_share": list(curve.spend_share),
-        }
+        traders = _curve_of(market.traders, market) if market.traders is not market.consumers else None
+        return {"_id": min(worker.owned), "as_of": worker.now(), "basis": worker.ask().ranked_by, **consumers, "traders": traders}
+
+
+def _curve_of(crowd: Crowd, market: Market) -> dict[str, Any] | None:
+    """None before a round of re-scoring has found it."""
+    curve = crowd.curve
+    if not curve.customer_share:
+        return None
+    return {
+        "buyers": crowd.buyers,
+        "of_all_buyers": crowd.buyers == market.buyers,
+        "class_a_minor": curve.class_a_minor,
+        "class_b_minor": curve.class_b_minor,
+        "customer_share": list(curve.customer_share),
+        "spend_share": list(curve.spend_share),
+    }

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -30,7 +30,7 @@ from services.segmentation.shipped import load_shipped_models
 from services.segmentation.store import models as store
 from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.scores import NeedModelPublished, ScoringModelPublished
-from shared.contracts.topics import PARTITION_COUNT, SCORING_MODELS, SEGMENTATION_STATE
+from shared.contracts.topics import PARTITION_COUNT, SCORING_MODELS, SEGMENTATION_STATE, Topic
 from shared.mongo import connect, disconnect, in_store
 from shared.streaming.errors import Unavailable
 from shared.streaming.partitions import partition_for
@@ -47,6 +47,8 @@ PARTITION = partition_for(FITTED.encode())
 
 Read = Callable[[int, int], AsyncIterator[Sequence[Record]]]
 """(partition, first offset) -> record batches up to the present end."""
+Append = Callable[[Topic, Message], Awaitable[None]]
+"""Publishes one message; returns when the broker has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,12 @@ async def fit(
     return found, published
 
 
-async def keep_and_publish(found: Candidate, published: ScoringModelPublished, publisher: KafkaPublisher) -> bool:
-    """Keep it; where it was accepted, let every worker know. False where another refit was faster."""
+async def keep_and_publish(found: Candidate, published: ScoringModelPublished, append: Append) -> bool:
+    """Keep it; where it was accepted, let every worker know. False where another refit was faster.
+
+    Whoever dies in between has kept what was to be said: the next refit, or the next owner of the fits, says it.
+    """
+    event = envelope(published, id=derived_id("model", found.model.name), source=SOURCE, time=published.fitted_at).model_dump_json()
     document = {
         "_id": published.version,
         "name": found.model.name,
@@ -131,13 +137,20 @@ async def keep_and_publish(found: Candidate, published: ScoringModelPublished, p
         "back_test_of_current": asdict(found.back_test_of_current),
         "accepted": found.accepted,
         "why": found.why,
+        "event": event,
     }
     if not await in_store(store.keep, document):
         return False
     if found.accepted:
-        event = envelope(published, id=derived_id("model", found.model.name), source=SOURCE, time=published.fitted_at)
-        await publisher.append(SCORING_MODELS, Message(FITTED.encode(), event.model_dump_json().encode()))
+        await append(SCORING_MODELS, Message(FITTED.encode(), event.encode()))
     return True
+
+
+async def publish_what_was_kept(kept: store.Kept, known: Models, append: Append) -> None:
+    """Let every worker know of the newest accepted fit where that is newer than what was published. A repeat is the same event."""
+    if kept.accepted_version > known.version:
+        log.info("fit %d was accepted and not published: it is published now", kept.accepted_version)
+        await append(SCORING_MODELS, Message(FITTED.encode(), kept.event))
 
 
 async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]:
@@ -152,13 +165,14 @@ async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]
         await publisher.start()
         models = load_shipped_models(settings.scoring_model)
         await read_published(sources.read_models, models)
+        await publish_what_was_kept(await in_store(store.look_back), models, publisher.append)
         state = await read_rows(sources.read_changelog)
         needs = await refit_needs(models, state, now, publisher.append)
         try:
             found, published = await fit(models, state, settings, now)
         except ValueError as too_little:
             raise ValueError(f"{too_little}; needs: {needs['why']}") from too_little
-        first = await keep_and_publish(found, published, publisher)
+        first = await keep_and_publish(found, published, publisher.append)
     finally:
         await publisher.stop()
         disconnect(store.ALIAS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from shared.settings import Settings
+
+WHAT_FITS_DEPEND_ON = ("scoring_model", "defection_horizon_days", "needs_by")
 
 
 class SegmentationSettings(Settings):
@@ -27,3 +29,7 @@ class SegmentationSettings(Settings):
     refit_days: Annotated[float, Field(ge=0)] = 7.0
     """How often the scoring model is fitted to this deployment's own customers; 0: never."""
     snapshot_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+    def of_fits(self) -> dict[str, Any]:
+        """Whoever makes a fit beside this process has to be told the same."""
+        return {name: getattr(self, name) for name in WHAT_FITS_DEPEND_ON}

@@ -17,5 +17,7 @@ DIRECTORY = Path(__file__).parent / "models"
 def load_shipped_models(name: str) -> Models:
     """Read `models/<name>.json`; `scripts/fit_shipped_model.py` writes it."""
     kept = json.loads((DIRECTORY / f"{name}.json").read_text())
-    model = ScoringModel(f"{name}-{kept['version']}", BgNbd(**kept["bg_nbd"]), GammaGamma(**kept["gamma_gamma"]))
-    return Models(model, date.fromisoformat(kept["data"]["until"]), tuple(kept["risk_by_rank_sum"]["risk"]))
+    ranks = kept["risk_by_rank_sum"]
+    purchases, amounts = BgNbd(**kept["bg_nbd"]), GammaGamma(**kept["gamma_gamma"])
+    model = ScoringModel(f"{name}-{kept['version']}", purchases, amounts, ranked_days=ranks["horizon_days"])
+    return Models(model, date.fromisoformat(kept["data"]["until"]), tuple(ranks["risk"]))

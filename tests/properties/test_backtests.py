@@ -47,8 +47,8 @@ def test_learned_signs_are_ahead_of_the_best_published_learner(data: str, best_l
 @pytest.mark.parametrize("data", ["cdnow", "complete-journey"])
 def test_the_model_alone_is_ahead_of_every_rule_of_thumb(data: str) -> None:
     found = comparison(data)
-    assert {name: auc for name, (auc, _) in found.peers.items() if auc >= found.plain.auc} == {}
-    assert set(found.peers) == {"recency", "RFM rank sum", "hiatus"}
+    assert {name: peer.auc for name, peer in found.peers.items() if peer.auc >= found.plain.auc} == {}
+    assert set(found.peers) == {"recency", "RFM rank sum", "hiatus", "naive rate"}
 
 
 @pytest.mark.parametrize("data", ["cdnow", "complete-journey"])
@@ -98,10 +98,26 @@ def test_too_few_outcomes_teach_nothing() -> None:
 
 def test_true_weights_are_learned_from_outcomes() -> None:
     chance = np.random.default_rng(7)
-    true = Calibration(-0.3, 0.8, (1.5, -0.7))
+    true = Calibration(-0.3, 0.8, (1.5, 0.7))
     base, strengths = chance.uniform(0.05, 0.95, 100_000), chance.random((100_000, 2))
     found = learn_calibration(base, strengths, chance.random(100_000) < true.risk(base, strengths))
-    assert (found.intercept, found.slope, *found.weights) == pytest.approx((-0.3, 0.8, 1.5, -0.7), abs=0.05)
+    assert (found.intercept, found.slope, *found.weights) == pytest.approx((-0.3, 0.8, 1.5, 0.7), abs=0.05)
+
+
+def test_what_lowers_the_risk_is_learned_as_nothing_and_not_as_a_sign_of_the_opposite() -> None:
+    chance = np.random.default_rng(7)
+    true = Calibration(-0.3, -0.5, (1.5, -0.7))
+    base, strengths = chance.uniform(0.05, 0.95, 100_000), chance.random((100_000, 2))
+    found = learn_calibration(base, strengths, chance.random(100_000) < true.risk(base, strengths))
+    assert (found.slope, found.weights[1]) == (0.0, 0.0)
+    assert found.weights[0] > 1
+
+
+@pytest.mark.parametrize("data", ["cdnow", "complete-journey"])
+def test_signs_learned_from_real_outcomes_never_speak_for_staying(data: str) -> None:
+    calibration = comparison(data).model.calibration
+    assert calibration != UNTAUGHT
+    assert min(calibration.slope, *calibration.weights) >= 0
 
 
 @given(cases)

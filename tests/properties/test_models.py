@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from scipy.special import hyp2f1
 from scipy.stats import rankdata
 
 from services.segmentation.domain.arrays import Floats, Integers, Mask
+from services.segmentation.domain.fitting import PENALTY
 from services.segmentation.domain.models.bg_nbd import BgNbd, fit_bg_nbd
 from services.segmentation.domain.models.gamma_gamma import GammaGamma, fit_gamma_gamma
 from services.segmentation.domain.models.history import Histories, histories
@@ -34,9 +36,7 @@ def cdnow() -> tuple[Integers, Integers, Integers]:
 
 def sample() -> Histories:
     """The tenth of CDNOW that the papers use, 39 weeks of it, in dollars."""
-    ids = np.cumsum(np.load(Path(__file__).parent / "cdnow_sample.npz")["customer_delta"].astype(np.int64))
-    customer, day, amount = cdnow()
-    chosen = np.isin(customer, ids)
+    (customer, day, amount), chosen = cdnow(), a_tenth()
     summary = histories(customer[chosen], day[chosen], amount[chosen], (date(1997, 9, 30) - EPOCH).days)
     return Histories(summary.x, summary.t_x, summary.age, summary.repeat_mean / 100)
 
@@ -47,6 +47,31 @@ def test_bg_nbd_fits_the_published_parameters() -> None:
     assert len(summary.x) == 2357
     assert (fitted.r, fitted.alpha, fitted.a, fitted.b) == pytest.approx((0.2426, 4.4135, 0.7929, 2.4258), rel=1e-4)
     assert fitted.log_likelihood(summary.x, summary.t_x, summary.age).sum() == pytest.approx(-9582.43, abs=0.005)
+
+
+def a_tenth() -> Mask:
+    """Of CDNOW's purchases: those of the papers' customers."""
+    ids = np.cumsum(np.load(Path(__file__).parent / "cdnow_sample.npz")["customer_delta"].astype(np.int64))
+    return np.isin(cdnow()[0], ids)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "customers", "bought", "off"),
+    [(a_tenth, 2_357, 1_882, -0.1196), (lambda: np.ones(len(cdnow()[0]), dtype=bool), 23_570, 19_684, -0.1416)],
+    ids=["the papers' tenth", "everybody"],
+)
+def test_the_total_of_weeks_forty_to_seventy_eight(chosen: Callable[[], Mask], customers: int, bought: int, off: float) -> None:
+    customer, day, amount = (column[chosen()] for column in cdnow())
+    end = (date(1997, 9, 30) - EPOCH).days
+    summary = histories(customer, day, amount, end)
+    model = fit_bg_nbd(summary.x, summary.t_x, summary.age, PENALTY)
+    later = (day > end) & (day <= end + 273)
+    actual = len(np.unique(customer[later] * 100_000 + day[later]))
+    assert (len(summary.x), actual) == (customers, bought)
+    error = model.expected_purchases(summary.x, summary.t_x, summary.age, 39.0).sum() / actual - 1
+    assert error == pytest.approx(off, abs=0.0002)
+    # Beyond the papers' sample the goal of 12 % is missed, and the documentation says so.
+    assert (abs(error) <= 0.12) == (chosen is a_tenth)
 
 
 def test_gamma_gamma_fits_the_published_parameters() -> None:

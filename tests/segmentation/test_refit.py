@@ -68,6 +68,7 @@ def test_a_fit_to_our_own_customers_replaces_ranks_and_starts_nothing(
             await shop.wait_for("/v1/totals", lambda answer: answer["purchases"] == len(told))
             fits = await shop.wait_for("/v1/models", lambda answer: answer["models"])
             assert fits["models"][0]["accepted"], fits
+            assert fits["settings"] == {"scoring_model": "groceries", "defection_horizon_days": 90, "needs_by": "department"}
             await shop.wait_for("/v1/scores?limit=1", lambda answer: answer["customers"][0]["model"].startswith("fitted-"))
             assert (await shop.get("/v1/totals"))["purchases"] == len(told)
             needs = await shop.wait_for("/v1/needs", lambda answer: sum(each["customers"] for each in answer["segments"]) == CUSTOMERS_TOLD)

@@ -28,7 +28,7 @@ from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
 from shared.contracts.scores import Scores, ScoresComputed, SegmentEntered, SegmentLeft
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORES, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, PRODUCTS, SCORES, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.http import create_app
 from shared.kafka_admin import admin, apply_topics, topic_ids
 from shared.mongo import connect, disconnect
@@ -36,7 +36,7 @@ from shared.service import Service
 from shared.streaming.partitions import partition_for
 from shared.streaming.progress import Progress
 from shared.streaming.publisher import KafkaPublisher
-from shared.streaming.reader import bounds_of_partition, follow_partition, read_partition
+from shared.streaming.reader import bounds_of_partition, follow_partition, follow_partitions, read_partition
 from shared.streaming.records import Message, Position, Record, origin_header
 from tests.stream.harness import working
 
@@ -84,14 +84,17 @@ class Shop:
 def sources_at(broker: str, directory: Path) -> Sources:
     """The logs of this broker, and an identity that knows of nothing before."""
     return Sources(
-        partial(read_partition, broker, SEGMENTATION_STATE),
-        partial(bounds_of_partition, broker, SEGMENTATION_STATE),
-        partial(bounds_of_partition, broker, CUSTOMER_EVENTS),
-        partial(bounds_of_partition, broker, CUSTOMERS),
-        no_timeline,
-        partial(read_partition, broker, SCORING_MODELS),
-        partial(follow_partition, broker, SCORING_MODELS, PARTITION, 0),
-        SnapshotFiles(directory),
+        read_changelog=partial(read_partition, broker, SEGMENTATION_STATE),
+        changelog_bounds=partial(bounds_of_partition, broker, SEGMENTATION_STATE),
+        events_bounds=partial(bounds_of_partition, broker, CUSTOMER_EVENTS),
+        customers_bounds=partial(bounds_of_partition, broker, CUSTOMERS),
+        read_timeline=no_timeline,
+        read_customers=partial(read_partition, broker, CUSTOMERS),
+        read_products=partial(read_partition, broker, PRODUCTS),
+        follow_products=partial(follow_partitions, broker, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
+        read_models=partial(read_partition, broker, SCORING_MODELS),
+        follow_models=partial(follow_partition, broker, SCORING_MODELS, PARTITION, 0),
+        snapshots=SnapshotFiles(directory),
     )
 
 
@@ -236,6 +239,7 @@ async def _ask_everything(shop: Shop) -> None:
     curve = await shop.get("/v1/value-curve")
     assert curve["buyers"] == PEOPLE
     assert curve["points"][-1] == {"customer_share": 1.0, "spend_share": 1.0}
+    assert (curve["basis"], curve["traders"], curve["of_all_buyers"]) == ("spend", None, True)
 
     for path, status in (("/v1/customers/nobody/scores", 404), ("/v1/segments/nothing/members", 404), ("/v1/scores?after=x", 422)):
         answer = await shop.http.get(path)

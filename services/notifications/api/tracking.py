@@ -13,6 +13,7 @@ from services.notifications.api.signing import SignedLinks
 from services.notifications.domain.interactions import Kind
 from services.notifications.links import BadToken, Use
 from services.notifications.responses import Responses, not_ours
+from shared.access.gate import public
 from shared.problems import Problem
 from shared.streaming.errors import Unavailable
 
@@ -25,7 +26,7 @@ UNCACHED = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 def create_tracking_router(signed: SignedLinks, responses: Responses) -> APIRouter:
     """Whatever becomes of the note, the reader gets the picture, or to where the link leads: it is made when they have their answer."""
-    router = APIRouter(tags=["tracking"])
+    router = APIRouter(tags=["tracking"], dependencies=[public])
 
     async def note(kind: Kind, message_id: str, link: str | None = None) -> None:
         try:

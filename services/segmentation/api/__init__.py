@@ -10,10 +10,11 @@ from services.segmentation.api.needs import add_needs
 from services.segmentation.api.scores import add_scores, add_totals
 from services.segmentation.api.segments import add_own_segments, add_questions, add_segments
 from services.segmentation.live_changes import LiveChanges
+from services.segmentation.settings import SegmentationSettings
 from shared.clock import Clock
 
 
-def create_router(clock: Clock, live: LiveChanges) -> APIRouter:
+def create_router(clock: Clock, live: LiveChanges, settings: SegmentationSettings) -> APIRouter:
     """The routes of segmentation."""
     router = APIRouter(tags=["segmentation"])
     add_totals(router)
@@ -22,6 +23,6 @@ def create_router(clock: Clock, live: LiveChanges) -> APIRouter:
     add_changes(router, live)
     add_own_segments(router, clock)
     add_questions(router)
-    add_models(router)
+    add_models(router, settings)
     add_needs(router)
     return router

@@ -64,16 +64,18 @@ def add_totals(router: APIRouter) -> None:
 
     @router.get("/v1/value-curve", dependencies=[needs(Scope.REPORTS_READ)])
     async def value_curve() -> dict[str, Any]:
-        """The 80/20 curve of consumers, as it was last seen."""
+        """The 80/20 curves as they were last seen: consumers', and traders' where they are told apart; by spend or by profit."""
         curves = await in_store(store.read_curves)
         if not curves:
-            return {"buyers": 0, "class_a_minor": None, "class_b_minor": None, "points": [], "as_of": None}
+            return {**_curve(_NO_CURVE), "traders": None, "basis": None, "as_of": None}
         best = max(curves, key=lambda each: (each["as_of"], each["buyers"]))
-        points = [
-            {"customer_share": customers, "spend_share": spend}
-            for customers, spend in zip(best["customer_share"], best["spend_share"], strict=True)
-        ]
-        return {name: best[name] for name in ("buyers", "class_a_minor", "class_b_minor", "as_of")} | {"points": points}
+        traders = best.get("traders")
+        return {
+            **_curve(best),
+            "traders": _curve(traders) if traders else None,
+            "basis": best.get("basis", "spend"),
+            "as_of": best["as_of"],
+        }
 
 
 def add_scores(router: APIRouter) -> None:
@@ -138,6 +140,18 @@ def _place(after: str) -> tuple[int, str] | None:
     if not value.isdecimal() or not customer:
         raise Problem(422, "Invalid request", "`after` must be the `next` of the page before.")
     return int(value), customer
+
+
+_NO_CURVE: dict[str, Any] = {"buyers": 0, "class_a_minor": None, "class_b_minor": None, "customer_share": [], "spend_share": []}
+
+
+def _curve(kept: dict[str, Any]) -> dict[str, Any]:
+    points = [
+        {"customer_share": customers, "spend_share": spend}
+        for customers, spend in zip(kept["customer_share"], kept["spend_share"], strict=True)
+    ]
+    figures = {name: kept[name] for name in ("buyers", "class_a_minor", "class_b_minor")}
+    return figures | {"of_all_buyers": kept.get("of_all_buyers", False), "points": points}
 
 
 def _add_up(tables: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,11 @@ class Question:
     by_profit: bool = False
     """Customers are ranked by a year's profit instead of spend, where costs are known."""
 
+    @property
+    def ranked_by(self) -> str:
+        """What value classes go by: profit only where costs are known."""
+        return "profit" if self.by_profit and self.margin_share is not None else "spend"
+
 
 @dataclass(frozen=True, slots=True)
 class Margins:
@@ -136,7 +141,8 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     pauses = model.purchases.pauses(x, age, model.horizon_weeks(ask.horizon_days, ask.today))
     if model.ranks_only:
         sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], worth[of]))
-        buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought
+        of_ranks = sums - LOWEST_RANK_SUM
+        buys_again = (1.0 - model.ranked_risks(ask.horizon_days)[of_ranks]) * bought
     else:
         buys_again = alive * (1.0 - pauses) * bought
     spend_drop = signs.falling_spend(buckets, first, today) * bought
@@ -158,9 +164,11 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     )
     risk = model.calibration.risk(1.0 - buys_again, strengths) * bought
     if model.ranks_only:
-        # So far so on, by who is likely to go on: a rate known for less than the horizon is taken as that of the horizon.
-        pace = days / np.maximum(age * DAYS_PER_WEEK, ask.horizon_days)
-        expected = pace * _YEAR_DAYS * np.maximum(monetary, 0) * buys_again
+        # So far so on, by who is likely to go on: a rate known for less than the ranks' horizon is taken as that of the horizon.
+        # What a year is worth does not depend on how far ahead the risk is asked for.
+        pace = days / np.maximum(age * DAYS_PER_WEEK, model.ranked_days)
+        goes_on = (1.0 - model.ranked_risks(model.ranked_days)[of_ranks]) * bought
+        expected = pace * _YEAR_DAYS * np.maximum(monetary, 0) * goes_on
     else:
         known, mean = days.astype(float), monetary.astype(float)
         mean_spend = market.by_kind(trader, lambda crowd, of: model.amounts_in(crowd).mean_spend(known[of], mean[of]))
@@ -188,7 +196,7 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         strengths=strengths,
         today=today,
         purchases=None if model.ranks_only else model.purchases,
-        grounds=signs.grounds(strengths, model.calibration.weights),
+        grounds=signs.grounds(strengths, model.calibration),
         realised_minor=state.bought_minor[rows] - state.refunded_minor[rows],
         margins=None if shares is None else Margins(realised_margins(state, rows), np.rint(expected * shares).astype(np.int64)),
     )

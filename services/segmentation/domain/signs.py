@@ -7,6 +7,7 @@ from enum import StrEnum
 import numpy as np
 
 from services.segmentation.domain.arrays import Floats, Integers
+from services.segmentation.domain.models.calibration import UNTAUGHT, Calibration
 from services.segmentation.domain.names import COMPLAINT, EMAIL_CLICKED, EMAIL_OPENED, EMAIL_SENT, REFUNDS, code_of
 from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import count_days
@@ -42,7 +43,7 @@ SIGNS = tuple(Sign)
 _NAMED = SIGNS.index(Sign.FEW_VISITS_LATELY)
 """Signs from here on are only learned from: too vague to be a reason."""
 _IN_MODEL = np.array([sign in (Sign.OVERDUE, Sign.LONG_SILENCE, Sign.BOUGHT_ONCE, Sign.BUYS_RARELY, Sign.MAY_HAVE_LEFT) for sign in SIGNS])
-"""What the model's own risk already rests on: a reason whatever outcomes have taught about the rest."""
+"""What the model's own risk already rests on: a reason as far as that risk is one."""
 _RECENT_WEEKS, _LATELY_WEEKS = 12, 26
 _MAILS_THAT_SAY_SOMETHING = 3
 
@@ -155,15 +156,14 @@ def strengths(
     )
 
 
-def grounds(strengths: Floats, weights: tuple[float, ...]) -> Floats:
+def grounds(strengths: Floats, calibration: Calibration) -> Floats:
     """How much each sign speaks for the risk: as strong as it is, and as outcomes have taught where they did.
 
-    A sign that outcomes do not hold against anybody is no reason.
+    What the model's own risk rests on counts as much as outcomes trust that risk. What they do not hold against anybody is no reason.
     """
-    if not weights:
+    if calibration == UNTAUGHT:
         return strengths
-    learned = np.maximum(np.array(weights), 0.0)
-    found: Floats = strengths * np.where(_IN_MODEL, 1.0 + learned, learned)
+    found: Floats = strengths * np.maximum(calibration.slope * _IN_MODEL + np.array(calibration.weights), 0.0)
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 
 from mongoengine import BooleanField, DateTimeField, DictField, Document, IntField, StringField
@@ -29,6 +31,20 @@ class FittedModel(Document):
     """How the model that was in use did on the same window."""
     accepted = BooleanField(required=True)
     why = StringField()
+    event = StringField()
+    """What is published where it was accepted, as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a refit, or whoever has refits made, needs to know of those before."""
+
+    newest_at: datetime | None = None
+    """When the newest fit was made, accepted or not; None before there is one."""
+    accepted_version: int = 0
+    """Of the newest accepted fit; 0 before there is one."""
+    event: bytes = b""
+    """What that fit is published by."""
 
 
 class KeptNeeds(Document):
@@ -62,7 +78,16 @@ def keep(document: dict[str, Any]) -> bool:
 
 def newest(limit: int) -> list[dict[str, Any]]:
     """Fits, newest first."""
-    return list(FittedModel._get_collection().find().sort("_id", -1).limit(limit))
+    return list(FittedModel._get_collection().find({}, {"event": 0}).sort("_id", -1).limit(limit))
+
+
+def look_back() -> Kept:
+    """The newest fit, and the newest that was accepted."""
+    fits = FittedModel._get_collection()
+    of_all = fits.find_one({}, {"fitted_at": 1}, sort=[("_id", -1)])
+    accepted = fits.find_one({"accepted": True, "event": {"$exists": True}}, {"event": 1}, sort=[("_id", -1)])
+    newest_at = of_all["fitted_at"] if of_all else None
+    return Kept(newest_at, accepted["_id"], accepted["event"].encode()) if accepted else Kept(newest_at)
 
 
 def _insert(into: type[Document], document: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
-from mongoengine import DateTimeField, DictField, Document, FloatField, IntField, ListField, StringField
+from mongoengine import BooleanField, DateTimeField, DictField, Document, FloatField, IntField, ListField, StringField
 from pymongo import ReplaceOne, UpdateOne
 
 from shared.mongo import find_by, refused_as_duplicates
@@ -73,7 +73,7 @@ class PartitionSummary(Document):
 
 
 class Curve(Document):
-    """The 80/20 curve as each worker sees it."""
+    """The 80/20 curves as each worker sees them: consumers' here, traders' within."""
 
     meta: ClassVar = {"db_alias": ALIAS, "collection": "curves", "auto_create_index": False}
 
@@ -84,6 +84,12 @@ class Curve(Document):
     class_b_minor = IntField()
     customer_share = ListField(FloatField())
     spend_share = ListField(FloatField())
+    basis = StringField()
+    """What customers are ranked by: spend or profit."""
+    of_all_buyers = BooleanField()
+    """Too few of a kind are compared with all buyers."""
+    traders = DictField(null=True)
+    """The same columns; null where there is one crowd only."""
 
 
 def prepare() -> None:

@@ -10,11 +10,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from pymongo.errors import BulkWriteError
 
 from services.segmentation import read_model, rescoring
+from services.segmentation.api.scores import add_totals
 from services.segmentation.domain.events import DAY_MS
+from services.segmentation.domain.market import Buyers, Sample, market_of
+from services.segmentation.domain.models.spread import Spread
 from services.segmentation.partitions import SegmentationPartitions
 from services.segmentation.read_model import ReadModel
 from services.segmentation.store import history
@@ -31,6 +37,7 @@ class Writes:
     summaries: list[dict[str, Any]] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     sizes: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
     may_end: threading.Event = field(default_factory=threading.Event)
 
@@ -60,7 +67,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     monkeypatch.setattr(store, "write_summaries", writes.summaries.extend)
     monkeypatch.setattr(history, "write_score_points", writes.points.extend)
     monkeypatch.setattr(history, "write_size_points", writes.sizes.extend)
-    monkeypatch.setattr(store, "write_curve", lambda _: None)
+    monkeypatch.setattr(store, "write_curve", writes.curves.append)
     monkeypatch.setattr(read_model, "RESTS", 0)
     yield writes
     writes.may_end.set()
@@ -317,3 +324,41 @@ def test_two_owners_that_insert_the_same_customer_are_no_failure(
         with pytest.raises(BulkWriteError):
             store.write_scores(documents)
     assert contested.written == written
+
+
+def buyers(*year_spend: int) -> Buyers:
+    some = Spread.of_counts(np.array([0, len(year_spend)]))
+    return Buyers(some, some, Spread.of_ascending(np.sort(year_spend)), sum(year_spend), 365)
+
+
+def test_the_curves_of_both_kinds_are_kept_and_answered(tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(bed: Bed, model: ReadModel) -> None:
+        bed.worker.settings = bed.worker.settings.model_copy(update={"value_by": "profit"})
+        bed.worker.market = market_of([Sample(buyers(*range(100, 300)), buyers(*[50] * 119, 10**6))])
+        await write(model)
+        monkeypatch.setattr(store, "read_curves", lambda: writes.curves[-1:])
+        by_spend = await _value_curve()
+        assert (by_spend["basis"], by_spend["buyers"], by_spend["of_all_buyers"]) == ("spend", 200, False)
+        assert by_spend["class_a_minor"] < 300
+        traders = by_spend["traders"]
+        assert (traders["buyers"], traders["class_a_minor"]) == (120, 10**6)
+        assert traders["points"][0]["spend_share"] > 0.99
+        assert traders["points"][-1] == {"customer_share": 1.0, "spend_share": 1.0}
+
+        # Costs are known now; and too few traders are left to have a curve of their own.
+        bed.worker.margin_share = 0.3
+        bed.worker.market = market_of([Sample(buyers(*range(100, 300)), buyers(10, 20, 30))])
+        model._curve_round = -1
+        await write(model)
+        by_profit = await _value_curve()
+        assert (by_profit["basis"], by_profit["buyers"], by_profit["of_all_buyers"]) == ("profit", 200, False)
+        assert (by_profit["traders"]["buyers"], by_profit["traders"]["of_all_buyers"]) == (203, True)
+
+    play(story, tmp_path)
+
+
+async def _value_curve() -> Any:
+    router = APIRouter()
+    add_totals(router)
+    (endpoint,) = (route.endpoint for route in router.routes if isinstance(route, APIRoute) and route.path == "/v1/value-curve")
+    return await endpoint()

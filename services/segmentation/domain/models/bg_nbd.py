@@ -2,6 +2,7 @@
 
 While a customer lives he buys at his own Poisson rate; after each purchase he may be gone for good. Times are weeks, as the published
 parameters are. `x` is repeat purchase days, `t_x` the time from the first to the newest, `age` the time since the first.
+A horizon may be infinite; of a negative one, and of histories that are not finite, nothing is known: nan.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from services.segmentation.domain.arrays import Floats
 _BOUND = 8.0
 """Log-parameters stay in [-8, 8]: beyond, the fit is not identified and `hyp2f1` can kill the process (scipy 1.17.1)."""
 _LARGEST_EXPONENT = 700.0
+_LARGE_C = 50.0
+_MOST_TERMS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class BgNbd:
 
     def pauses(self, x: Floats, age: Floats, horizon: float) -> Floats:
         """P(a customer who still lives buys nothing in the next `horizon` weeks)."""
-        return np.exp((self.r + x) * np.log((self.alpha + age) / (self.alpha + age + horizon)))
+        if horizon < 0:
+            return np.full_like(x, np.nan)
+        return np.exp(-(self.r + x) * np.log((self.alpha + age + horizon) / (self.alpha + age)))
 
     def silence(self, x: Floats, t_x: Floats, age: Floats) -> Floats:
         """P(a customer who still lives would have been silent this long): small means overdue."""
@@ -51,19 +56,22 @@ class BgNbd:
         return (self.alpha + age) * (np.exp2(1.0 / (self.r + x)) - 1.0)
 
     def expected_purchases(self, x: Floats, t_x: Floats, age: Floats, horizon: float) -> Floats:
-        """E[purchases in the next `horizon` weeks]; nan where the inputs are not finite."""
+        """E[purchases in the next `horizon` weeks]; nan where the history is not finite, the horizon negative, or finite beyond 1e12."""
         return self.alive(x, t_x, age) * self.expected_of_living(x, age, horizon)
 
     def expected_of_living(self, x: Floats, age: Floats, horizon: float) -> Floats:
         """The same of who still lives.
 
         Euler's transformation of the textbook form: the same number, twice as fast, and its arguments do not grow with x.
+        For ever it is what the chances to leave allow: infinite where too many customers never do (a <= 1).
         """
+        if horizon == np.inf:
+            return np.where(np.isfinite(x + age), (self.a + self.b + x - 1.0) / (self.a - 1.0) if self.a > 1.0 else np.inf, np.nan)
         a = self.a if abs(self.a - 1.0) > 1e-6 else 1.0 + 1e-6
         c = a + self.b + x - 1.0
         z = horizon / (self.alpha + age + horizon)
         safe = np.isfinite(c) & np.isfinite(z) & (z >= 0) & (z < 1)
-        series = hyp2f1(a + self.b - 1.0 - self.r, a - 1.0, np.where(safe, c, 1.0), np.where(safe, z, 0.0))
+        series = _hyp2f1(a + self.b - 1.0 - self.r, a - 1.0, np.where(safe, c, 1.0), np.where(safe, z, 0.0))
         bought = c / (a - 1.0) * (1.0 - np.power(1.0 - np.where(safe, z, 0.0), a - 1.0) * series)
         return np.where(safe, bought, np.nan)
 
@@ -76,6 +84,26 @@ class BgNbd:
         left = np.log(a) - np.log(b + np.maximum(x, 1) - 1.0) - (r + x) * np.log(alpha + t_x)
         likelihood: Floats = rate + stay + np.where(x > 0, np.logaddexp(lives, left), lives)
         return likelihood
+
+
+def _hyp2f1(a: float, b: float, c: Floats, z: Floats) -> Floats:
+    """Gauss's 2F1; where scipy (1.17.1) finds infinity or nan, as it does for z above .9 and c above 100, its power series."""
+    found: Floats = hyp2f1(a, b, c, z)
+    lost = ~np.isfinite(found) & (c > _LARGE_C)
+    if lost.any():
+        found[lost] = _power_series(a, b, c[lost], z[lost])
+    return found
+
+
+def _power_series(a: float, b: float, c: Floats, z: Floats) -> Floats:
+    """For large c: terms shrink from the beginning on, at z = 1 as well."""
+    term, total = np.ones_like(c), np.ones_like(c)
+    for n in range(_MOST_TERMS):
+        term = term * (a + n) * (b + n) / (c + n) / (n + 1.0) * z
+        total = total + term
+        if (np.abs(term) <= 1e-17 * np.abs(total)).all():
+            break
+    return total
 
 
 def fit_bg_nbd(x: Floats, t_x: Floats, age: Floats, penalty: float = 0.0) -> BgNbd:

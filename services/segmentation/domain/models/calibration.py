@@ -25,7 +25,7 @@ class Calibration:
     intercept: float = 0.0
     slope: float = 1.0
     weights: tuple[float, ...] = ()
-    """By sign, at full strength; none until outcomes have taught them."""
+    """By sign, at full strength, and never below 0; none until outcomes have taught them."""
 
     def risk(self, base: Floats, strengths: Floats) -> Floats:
         """The model's risk, shifted by the signs."""
@@ -39,7 +39,10 @@ UNTAUGHT = Calibration()
 
 
 def learn_calibration(base: Floats, strengths: Floats, gone: Mask) -> Calibration:
-    """Penalised logistic regression of who was gone on the model's risk and the signs, all as of before; UNTAUGHT on too few outcomes."""
+    """Penalised logistic regression of who was gone on the model's risk and the signs, all as of before; UNTAUGHT on too few outcomes.
+
+    Slope and weights are never below 0: a sign of defection that lowers the risk would be a reason against itself, and counts for nothing.
+    """
     if min(int(gone.sum()), int((~gone).sum())) < ENOUGH_OUTCOMES:
         return UNTAUGHT
     columns = np.column_stack([_log_odds(base), strengths])
@@ -54,7 +57,8 @@ def learn_calibration(base: Floats, strengths: Floats, gone: Mask) -> Calibratio
         slope[1:] += 2.0 * PENALTY * weights[1:]
         return float(value), slope
 
-    found = minimize(cost, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B").x
+    bounds = [(None, None), *[(0.0, None)] * (scaled.shape[1] - 1)]
+    found = minimize(cost, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     weights = np.zeros(len(known))
     weights[known] = found[1:] / spread[known]
     return Calibration(float(found[0] - weights @ middle), float(weights[0]), tuple(weights[1:].tolist()))

@@ -44,11 +44,18 @@ class ScoringModel:
     """What last year has taught about the time of the year."""
     risk_by_rank_sum: tuple[float, ...] = ()
     """By rank sum, from 3 to 15: used instead of BG/NBD where the data is too small for it; empty where it is not."""
+    ranked_days: int = 90
+    """The horizon that those risks are of."""
 
     @property
     def ranks_only(self) -> bool:
         """Does it know nothing but ranks?"""
         return bool(self.risk_by_rank_sum)
+
+    def ranked_risks(self, horizon_days: int) -> Floats:
+        """By rank sum: P(no purchase within the horizon), given that of `ranked_days` and that purchases come at a constant rate."""
+        risks: Floats = np.array(self.risk_by_rank_sum) ** (horizon_days / self.ranked_days)
+        return risks
 
     def horizon_weeks(self, horizon_days: int, day: int) -> float:
         """The horizon after a day as steady customers would need it: longer where that time of the year is busy."""

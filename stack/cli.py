@@ -89,6 +89,30 @@ def status(data_dir: DataDir = VAR, as_json: Json = False) -> None:
     raise typer.Exit(print_status(data_dir, as_json))
 
 
+@app.command("export")
+def export_tables(
+    *,
+    to: Annotated[Path, typer.Option("--to", help="The directory for the files and their manifest.json.")],
+    only: Annotated[str | None, typer.Option("--only", help="Some of customers,events,scores,offers,ledger.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only what is new since a day, a time, or the export in that directory.")
+    ] = None,
+    data_dir: DataDir = VAR,
+    identity: Annotated[str | None, typer.Option("--identity", help="Where identity answers, instead of the running stack's.")] = None,
+    segmentation: Annotated[str | None, typer.Option("--segmentation", help="The same for segmentation.")] = None,
+    campaigns: Annotated[str | None, typer.Option("--campaigns", help="The same for campaigns.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Customers, events, scores, offers and the points ledger as Parquet files, for a data warehouse."""
+    from stack.exporting.run import ExportOptions, run_export
+    from stack.exporting.tables import NAMES
+
+    chosen = tuple(name.strip() for name in only.split(",")) if only else NAMES
+    urls = {"identity": identity, "segmentation": segmentation, "campaigns": campaigns}
+    named = {service: url.rstrip("/") for service, url in urls.items() if url}
+    raise typer.Exit(run_export(ExportOptions(to, chosen, since, as_json, data_dir, named)))
+
+
 @topics_app.command("apply")
 def topics_apply(data_dir: DataDir = VAR, kafka: Kafka = None, as_json: Json = False) -> None:
     """Create every topic of the map, or check that it is as the map says."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from typing import IO, Any
 
 from shared.operator_error import OperatorError
 
@@ -32,3 +35,41 @@ def _detail(body: bytes) -> str:
         return str(json.loads(body)["detail"])
     except (ValueError, KeyError, TypeError):
         return body.decode(errors="replace")[:200]
+
+
+class RowAnswer:
+    """A stream of rows: `head` first, then iterate, once. Raises ServiceAway, also in the middle and where the end is missing."""
+
+    def __init__(self, url: str, answer: IO[bytes]) -> None:
+        self._url, self._answer = url, answer
+        self.head: dict[str, Any] = self._next().get("head", {})
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        count = 0
+        while "end" not in (row := self._next()):
+            count += 1
+            yield row
+        if row["end"] != count:
+            raise ServiceAway(f"{self._url} broke off: {count} rows of {row['end']}")
+
+    def _next(self) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = json.loads(self._answer.readline())
+        except (OSError, ValueError, HTTPException) as error:
+            raise ServiceAway(f"{self._url} broke off: {error}") from error
+        return row
+
+
+@contextmanager
+def ask_rows(url: str, body: object = None, timeout_seconds: float = 600.0) -> Iterator[RowAnswer]:
+    """GET, or POST where there is a body, of a service's export. Raises ServiceAway."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/x-ndjson"})  # noqa: S310
+    try:
+        answer = urllib.request.urlopen(request, timeout=timeout_seconds)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        raise ServiceAway(f"{url} answered {error.code}: {_detail(error.read())}") from error
+    except OSError as error:
+        raise ServiceAway(f"{url} did not answer: {error}") from error
+    with answer:
+        yield RowAnswer(url, answer)

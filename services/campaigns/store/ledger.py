@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
@@ -13,7 +13,7 @@ from mongoengine import DateTimeField, Document, IntField, StringField
 from pymongo.errors import CursorNotFound
 
 from services.campaigns.domain.loyalty import LedgerEntry
-from shared.mongo import find_by, insert_new
+from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new
 
 FEW_PROFILES = 20
 ONE_PASS_SHARE = 7
@@ -131,6 +131,12 @@ def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[
         wanted["$or"] = older
     found: Iterable[dict[str, Any]] = _entries().find(wanted).sort([("occurred_at", -1), ("_id", -1)]).limit(limit)
     return [{"id": entry.pop("_id"), **entry} for entry in found]
+
+
+def every(since: datetime | None) -> Iterator[list[dict[str, Any]]]:
+    """All entries, in no order, in pages; or those posted at that time or later."""
+    wanted: dict[str, Any] = {} if since is None else {"posted_at": {"$gte": since}}
+    return in_pages({"id": entry.pop("_id"), **entry} for entry in _entries().find(wanted).batch_size(PAGE_ROWS))
 
 
 def sum_of(profile: str) -> tuple[int, int]:

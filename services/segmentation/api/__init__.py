@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.segmentation.api.changes import add_changes
+from services.segmentation.api.export import add_export
 from services.segmentation.api.models import add_models
 from services.segmentation.api.scores import add_scores, add_totals
 from services.segmentation.api.segments import add_own_segments, add_questions, add_segments
@@ -22,4 +23,5 @@ def create_router(clock: Clock, live: LiveChanges) -> APIRouter:
     add_own_segments(router, clock)
     add_questions(router)
     add_models(router)
+    add_export(router)
     return router

@@ -176,7 +176,10 @@ def test_nested_lines_say_where_they_are_wrong(desk):
 CRM = {
     "source": "import/crm", "time": "updated", "registered": "since", "references": {"loyalty_card": "card", "email": "mail"},
     "traits": {"first_name": "name"}, "language": "lang", "file": {"time_zone": "UTC"},
-    "consents": [{"purpose": "marketing", "channel": "email", "given": "news"}, {"purpose": "marketing", "channel": "sms", "given": "sms", "at": "sms_at"}],
+    "consents": [
+        {"purpose": "marketing", "channel": "email", "given": "news"},
+        {"purpose": "marketing", "channel": "sms", "given": "sms", "at": "sms_at"},
+    ],
 }  # fmt: skip
 PEOPLE = "card,mail,name,lang,updated,since,news,sms,sms_at\n"
 
@@ -206,10 +209,13 @@ def test_a_row_that_changed_since_the_last_import_is_a_new_statement(desk):
 
 
 def test_bad_customers_are_named_with_their_column(desk):
-    rows = ",,Ann,th,2026-01-01,,,,\n42,,Ann,th,,,,,\n43,,Ann,th,2026-01-01,,perhaps,,\n44,,Ann,th,2026-01-01,,,,\n44,,Ann,th,2026-01-01,,,,\n"
+    rows = (
+        ",,Ann,th,2026-01-01,,,,\n42,,Ann,th,,,,,\n43,,Ann,th,2026-01-01,,perhaps,,\n44,,Ann,th,2026-01-01,,,,\n44,,Ann,th,2026-01-01,,,,\n"
+    )
     verdicts = desk.bring(desk.write("crm.csv", PEOPLE + rows), "customers", CRM)
     assert told(verdicts) == [
-        (1, "missing_reference", None), (2, "missing_value", "updated"), (3, "not_yes_or_no", "news"), (4, "accepted", None), (5, "repeated", None),
+        (1, "missing_reference", None), (2, "missing_value", "updated"), (3, "not_yes_or_no", "news"),
+        (4, "accepted", None), (5, "repeated", None),
     ]  # fmt: skip
 
 
@@ -226,7 +232,16 @@ def test_columns_that_the_mapping_does_not_know_become_traits_are_passed_over_or
 
 
 def test_interactions_keep_the_types_of_their_properties(desk):
-    line = {"id": 7, "at": "2025-03-01T10:00:00Z", "user": "u", "kind": "ComplaintMade", "severity": 2, "urgent": True, "cost": 1.50, "about": {"a": 1}}
+    line = {
+        "id": 7,
+        "at": "2025-03-01T10:00:00Z",
+        "user": "u",
+        "kind": "ComplaintMade",
+        "severity": 2,
+        "urgent": True,
+        "cost": 1.50,
+        "about": {"a": 1},
+    }
     mapping = {"id": "id", "time": "at", "kind": "kind", "references": {"user": "user"}, "other_properties": True}
     desk.bring(desk.write("calls.ndjson", json.dumps(line)), "interactions", mapping)
     assert desk.out.sent[0][:2] == ("interactions-v1", b"user:u")
@@ -279,7 +294,9 @@ def test_no_verdict_is_written_before_the_broker_acknowledged(desk, monkeypatch)
 
 
 amounts = st.decimals(min_value=0, max_value=10**9, places=2)
-texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(lambda text: text.strip() == text and text not in ("NULL", "null", "\\N"))  # fmt: skip
+texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(
+    lambda text: text.strip() == text and text not in ("NULL", "null", "\\N")
+)
 
 
 @given(st.lists(st.tuples(texts, amounts), min_size=1, max_size=10), st.sampled_from([".", ","]), st.sampled_from([",", ";", "\t"]))

@@ -6,6 +6,7 @@ The tests build on each other, in the order in which they are written.
 import csv
 import json
 import random
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ from stack.demo.quiet import wait_until_quiet
 from stack.exporting.run import ExportOptions, run_export
 from stack.http import ask
 from stack.importing.run import ImportOptions, run_import
+from tests.e2e.conftest import RESCORE_SECONDS
 
 pytestmark = pytest.mark.e2e
 
@@ -72,6 +74,17 @@ def bring_in(files, system, **more):
     ]
 
 
+def as_of(up):
+    return datetime.fromisoformat(ask(f"{up['services']['segmentation']}/v1/totals")["as_of"])
+
+
+def until(is_so, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to be so"
+        time.sleep(0.2)
+
+
 def outcomes(up):
     return ask(f"{up['services']['identity']}/v1/outcomes")
 
@@ -108,6 +121,9 @@ def test_importing_again_changes_nothing(live_system, up, files, sold):
 
 
 def test_what_happened_last_year_is_answered_by_no_welcome_and_no_win_back(live_system, up, files):
+    imported_at = as_of(up)
+    until(lambda: as_of(up) > imported_at + timedelta(seconds=3 * RESCORE_SECONDS))
+    wait_until_quiet(up, 60)
     segments = ask(f"{up['services']['segmentation']}/v1/segments")["segments"]
     assert segments["leaving"] + segments["lost"] + segments["falling_spend"] > PEOPLE / 4, segments
     report = ask(f"{up['services']['campaigns']}/v1/reports/offers")

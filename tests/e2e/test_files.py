@@ -144,7 +144,9 @@ def test_the_export_is_what_the_services_say(live_system, up, files, sold, tmp_p
     assert purchases == sold
     assert len(events) == outcomes(up)["accepted"]
     assert {row["profile_id"] for row in events} == set(customers)
-    assert sum(row["points"] for row in tables["ledger"].to_pylist()) == ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"]
+    assert (
+        sum(row["points"] for row in tables["ledger"].to_pylist()) == ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"]
+    )
     someone = next(iter(customers))
     said = ask(f"{up['services']['identity']}/v1/customers/{someone}")
     assert customers[someone]["references"] == said["references"]

@@ -45,8 +45,8 @@ def guessed(tmp_path, kind, content, name="a.csv"):
 
 
 def test_lines_of_receipts_are_guessed(tmp_path):
-    content = "Basket ID;Store;Transaction Timestamp;Household_ID;Product ID;Quantity;Sales value;order total\n1;s;t;7;a;1;1.234,50;9\n1;s;t;7;b;1;2,25;9\n"
-    written, mapping = guessed(tmp_path, "purchases", content.replace("Transaction Timestamp", "Timestamp"))
+    header = "Basket ID;Store;Timestamp;Household_ID;Product ID;Quantity;Sales value;order total\n"
+    written, mapping = guessed(tmp_path, "purchases", header + "1;s;t;7;a;1;1.234,50;9\n1;s;t;7;b;1;2,25;9\n")
     assert written == {
         "id": "Basket ID", "rows": "line", "references": {"loyalty_card": "Household_ID"}, "time": "Timestamp", "store": "Store",
         "sku": "Product ID", "quantity": "Quantity", "amount": "Sales value",

@@ -85,13 +85,21 @@ def test_json_numbers_are_decimals(tmp_path):
     assert read[1].fault.reason == "malformed_row"
 
 
-SCHEMA = pa.schema({"receipt": pa.int64(), "at": pa.timestamp("ns"), "card": pa.float64(), "sku": pa.string(), "amount": pa.decimal128(12, 2)})
+SCHEMA = pa.schema(
+    {"receipt": pa.int64(), "at": pa.timestamp("ns"), "card": pa.float64(), "sku": pa.string(), "amount": pa.decimal128(12, 2)}
+)
 
 
 def parquet(path, **columns):
     at = datetime(2025, 3, 1, 10, tzinfo=UTC).replace(tzinfo=None)
     size = len(next(iter(columns.values())))
-    given = {"receipt": list(range(size)), "at": [at] * size, "card": [42.0] * size, "sku": ["pear"] * size, "amount": [Decimal("1.25")] * size}
+    given = {
+        "receipt": list(range(size)),
+        "at": [at] * size,
+        "card": [42.0] * size,
+        "sku": ["pear"] * size,
+        "amount": [Decimal("1.25")] * size,
+    }
     pq.write_table(pa.table({**given, **columns}, schema=SCHEMA), path, row_group_size=2)
     return path
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from services.identity.domain.references import REFERENCE_TYPES
 from shared.contracts.customers import ConsentChanged, CustomerIdentified
 from shared.contracts.envelope import derived_id
@@ -32,7 +34,11 @@ class Draft:
     def encoded(self, source: str) -> bytes:
         """As a till would send it."""
         body = {"specversion": "1.0", "id": self.id, "source": source, "type": self.type, "time": self.at.isoformat(), "data": self.data}
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
+        try:
+            return msgspec.json.encode(body)
+        except OverflowError:
+            # Numbers that no event may hold: identity's rules say so.
+            return json.dumps(body, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,12 +286,16 @@ def _together(sales: Sequence[_Sale]) -> _Sale:
     return _Sale(first.reference, first.store, first.currency, min(sale.at for sale in sales), lines)
 
 
+def _in_order(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return sorted((name, str(value)) for name, value in line.items())
+
+
 def _receipt_drafts(name: str, sale: _Sale, mapping: PurchasesMapping) -> list[Draft]:
     """The purchase, and the refund of what was given back on the same receipt.
 
     Lines are put in an order of their own: the same receipt is the same event however the file was sorted.
     """
-    bought = sorted((line for line in sale.lines if line["amount_minor"] >= 0), key=lambda line: json.dumps(line, sort_keys=True))
+    bought = sorted((line for line in sale.lines if line["amount_minor"] >= 0), key=_in_order)
     given_back = -sum(line["amount_minor"] for line in sale.lines if line["amount_minor"] < 0)
     head = {"reference": sale.reference, "store": sale.store, "currency": sale.currency}
     drafts = [Draft(name, PurchaseRecorded.event_type, sale.at, {**head, "lines": bought})] if bought else []

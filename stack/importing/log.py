@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from stack.importing.verdicts import RowStatus, RowVerdict
 
 
@@ -86,4 +88,4 @@ def _line(verdict: RowVerdict) -> bytes:
     if verdict.fault is not None:
         said |= {"reason": verdict.fault.reason, "column": verdict.fault.column, "detail": verdict.fault.detail}
     shown = {name: value for name, value in said.items() if value is not None}
-    return json.dumps(shown, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+    return msgspec.json.encode(shown) + b"\n"

@@ -323,3 +323,10 @@ def test_no_bytes_bring_an_import_down_and_every_row_has_a_verdict(tmp_path_fact
         head = HEADER.encode() if name.endswith("csv") else b""
         rows = [each["row"] for each in desk.bring(desk.write(name, head + content), kind, mapping)]
         assert sorted(rows) == list(range(1, len(rows) + 1))
+
+
+def test_numbers_that_no_event_may_hold_are_refused(desk):
+    lines = [{"card": "42", "updated": "2026-01-01", "size": size} for size in (3, 10**30, -(2**63))]
+    mapping = {"time": "updated", "references": {"loyalty_card": "card"}, "other_traits": True, "file": {"time_zone": "UTC"}}
+    verdicts = desk.bring(desk.write("crm.ndjson", "\n".join(map(json.dumps, lines))), "customers", mapping)
+    assert [reason for _, reason, _ in told(verdicts)] == ["accepted", "invalid", "accepted"]

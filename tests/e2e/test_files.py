@@ -6,6 +6,9 @@ The tests build on each other, in the order in which they are written.
 import csv
 import json
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -131,6 +134,14 @@ def test_what_happened_last_year_is_answered_by_no_welcome_and_no_win_back(live_
     assert ask(f"{up['mail']}/messages")["received"] == 0
 
 
+def test_who_registered_just_now_is_welcomed_as_ever(live_system, up, files):
+    (files / "new.csv").write_text(f"email,registered_at,consent_email\nnew@example.com,{ago(0.1)},yes\n")
+    assert run_import(ImportOptions("customers", files / "new.csv", data_dir=live_system.data_dir)) == 0
+    until(lambda: ask(f"{up['services']['campaigns']}/v1/reports/offers")["total"] == 1)
+    wait_until_quiet(up, 60)
+    assert ask(f"{up['services']['campaigns']}/v1/reports/offers")["programs"]["welcome"]["total"] == 1
+
+
 def test_the_export_is_what_the_services_say(live_system, up, files, sold, tmp_path):
     assert run_export(ExportOptions(tmp_path / "all", data_dir=live_system.data_dir, as_json=True)) == 0
     tables = {path.stem: pq.read_table(path) for path in (tmp_path / "all").glob("*.parquet")}
@@ -139,7 +150,7 @@ def test_the_export_is_what_the_services_say(live_system, up, files, sold, tmp_p
 
     customers = {row["customer_id"]: row for row in tables["customers"].to_pylist()}
     events = tables["events"].to_pylist()
-    assert len(customers) == PEOPLE
+    assert len(customers) == PEOPLE + 1
     purchases = {row["id"]: row["amount_minor"] for row in events if row["type"] == "dear.PurchaseRecorded"}
     assert purchases == sold
     assert len(events) == outcomes(up)["accepted"]
@@ -147,7 +158,7 @@ def test_the_export_is_what_the_services_say(live_system, up, files, sold, tmp_p
     assert (
         sum(row["points"] for row in tables["ledger"].to_pylist()) == ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"]
     )
-    someone = next(iter(customers))
+    someone = next(id for id, row in customers.items() if "loyalty_card:00000" in row["references"])
     said = ask(f"{up['services']['identity']}/v1/customers/{someone}")
     assert customers[someone]["references"] == said["references"]
     assert json.loads(customers[someone]["traits"]) == said["traits"]
@@ -172,3 +183,28 @@ def test_the_next_export_has_what_is_new_and_nothing_else(live_system, up, files
     run_export(ExportOptions(tmp_path / "next", ("events",), since=str(tmp_path / "first"), data_dir=live_system.data_dir))
     rows = pq.read_table(tmp_path / "next" / "events.parquet").to_pylist()
     assert [(row["id"], row["kind"], row["time"]) for row in rows] == [("1", "ComplaintMade", datetime(2025, 3, 1, 10, tzinfo=UTC))]
+
+
+IN_SMALL_STEPS = "import stack.importing.run as run; run.FLUSH_EVERY = 50; from stack.cli import main; main()"
+
+
+def test_an_import_that_is_killed_goes_on_and_every_row_counts_once(live_system, up, files):
+    rows = 2000
+    file = files / "killed.csv"
+    file.write_text("receipt_no,store,sold_at,card,amount\n" + "".join(f"k{n},12,2025-03-01,{n % 100:05},1.00\n" for n in range(rows)))
+    before = outcomes(up)["accepted"]
+    command = [sys.executable, "-c", IN_SMALL_STEPS, "import", "purchases", str(file), "--data-dir", str(live_system.data_dir), "--json"]
+    partial = files / "killed.csv.verdicts.ndjson.partial"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        until(lambda: partial.exists() and len(partial.read_bytes().splitlines()) >= 300)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL
+
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    answer = json.loads(ended.stdout)
+    assert 300 <= answer["resumed_after"] < rows
+    assert answer["events"] == rows - answer["resumed_after"]
+    verdicts = [json.loads(line) for line in (files / "killed.csv.verdicts.ndjson").read_text().splitlines()]
+    assert [(each["row"], each["status"]) for each in verdicts] == [(number, "accepted") for number in range(1, rows + 1)]
+    wait_until_quiet(up, 120, also=lambda: outcomes(up)["accepted"] >= before + rows)
+    assert outcomes(up)["accepted"] == before + rows

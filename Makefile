@@ -3,6 +3,7 @@
 USABLE := import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(USABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
+EXAMPLES := $(if $(CI),100,25)
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,11 +20,17 @@ install: .venv/.installed ## Install Dear and its locked dependencies into .venv
 demo: install ## Start everything, replay a year of a real shop, print the report
 	$(BIN)/dear demo
 
-test: test-unit ## Run every test that needs only Python
-	$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/peers
+test: test-unit test-properties test-whole ## Run every test that needs only Python (the peers of the models, which are large, have their own: test-peers)
 
-test-unit: install ## Run the tests that start nothing, on every core
-	$(BIN)/python -m pytest tests/unit --numprocesses auto
+test-unit: install ## Run the tests that start nothing, within ten seconds
+	$(BIN)/python -m pytest tests/unit
+
+# In CI the properties of the unit part, too, are looked at on more examples; beside it, so that the unit part stays short.
+test-properties: install ## Run fits, back-tests and what is tried in every order, on every core
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/properties $(if $(CI),tests/unit) $(if $(CI),-m 'hypothesis or properties') --numprocesses auto
+
+test-whole: install ## Run the tests that start brokers, databases and whole systems
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers
 
 test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
 	$(BIN)/python -m stack.apache_kafka --check
@@ -60,4 +67,4 @@ lock: install ## Resolve the dependencies again and write the lock files
 clean: ## Remove what was built and what was run
 	rm -rf .venv var build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-unit test-kafka peers test-peers bench check format lock clean
+.PHONY: help install demo test test-unit test-properties test-whole test-kafka peers test-peers bench check format lock clean

@@ -12,6 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, disable_c
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.access.audit_api import create_audit_router
+from shared.access.gate import ANSWERS, Gate, guard, needs, open_gate, public
+from shared.access.scopes import Scope as KeyScope
 from shared.clock import Clock
 from shared.logs import where
 from shared.problems import Problem, add_problem_answers
@@ -33,16 +36,21 @@ class ClockAdvance(BaseModel):
     advance_seconds: Annotated[float, Field(gt=0, le=10 * 366 * 86400)]
 
 
-def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: bool = True) -> FastAPI:
-    """The service's own routes, unless the process is only a worker, and those that every process has."""
+def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: bool = True, gate: Gate | None = None) -> FastAPI:
+    """The service's own routes, unless the process is only a worker, and those that every process has.
+
+    Whoever lets others in gives a gate; without one the app is open, as tests want it. Raises UndeclaredRoutes.
+    """
     disable_created_metrics()  # type: ignore[no-untyped-call]
     app = FastAPI(title=f"Dear {service.name}", version="1", docs_url="/docs", redoc_url=None)
     if with_api:
-        app.include_router(service.api)
+        app.include_router(service.api, responses=dict(ANSWERS))
+        app.include_router(create_audit_router(service.name), responses=dict(ANSWERS))
     _add_health(app, service, progress)
     _add_clock(app, clock)
     add_problem_answers(app)
     _add_last_answer(app)
+    guard(app, gate or open_gate())
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics)
     return app
@@ -56,30 +64,32 @@ def _add_last_answer(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI, service: Service, progress: Progress) -> None:
-    @app.get("/health/live", tags=["health"])
+    @app.get("/health/live", tags=["health"], dependencies=[public])
     async def live() -> dict[str, Any]:
         """The process runs; one that stands still ends itself."""
         return {"status": "live", "service": service.name, "silent_seconds": round(progress.silent_seconds(), 1)}
 
-    @app.get("/health/ready", tags=["health"], responses={503: {"description": "It waits for something."}})
+    @app.get("/health/ready", tags=["health"], dependencies=[public], responses={503: {"description": "It waits for something."}})
     async def ready() -> dict[str, Any]:
         """Can it take work?"""
         if not progress.ready:
             raise Problem(503, "Not ready", "; ".join(progress.reasons), {"Retry-After": "1"})
         return {"status": "ready", "service": service.name}
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics", include_in_schema=False, dependencies=[public])
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_clock(app: FastAPI, clock: Clock) -> None:
-    @app.get("/v1/clock", tags=["clock"])
+    @app.get("/v1/clock", tags=["clock"], dependencies=[public])
     async def read_clock() -> dict[str, str]:
         """The mode and the present."""
         return {"mode": clock.mode, "now": clock.now().isoformat()}
 
-    @app.post("/v1/clock", tags=["clock"], responses={409: {"description": "The clock is the wall's."}})
+    answers: dict[int | str, dict[str, Any]] = {**ANSWERS, 409: {"description": "The clock is the wall's."}}
+
+    @app.post("/v1/clock", tags=["clock"], dependencies=[needs(KeyScope.OPERATE)], responses=answers)
     async def advance_clock(by: ClockAdvance) -> dict[str, str]:
         """Move a replay clock forward; every process of the service follows within two seconds."""
         if clock.mode != "replay":

@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
@@ -18,6 +19,11 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from shared.access.audit import AuditLog
+from shared.access.gate import Gate
+from shared.access.guarding import check_guarded, is_loopback
+from shared.access.keyring import Keyring
+from shared.access.learning import ask_identity
 from shared.clock import Clock, ReplayClock, WallClock
 from shared.contracts.topics import TOPICS
 from shared.http import create_app
@@ -29,7 +35,7 @@ from shared.settings import Settings
 from shared.streaming.errors import Unavailable
 from shared.streaming.leaving import Lease
 from shared.streaming.loop import StreamLoop
-from shared.streaming.progress import Progress
+from shared.streaming.progress import TAKES_NOTHING_NEW, Progress
 from shared.streaming.publisher import KafkaPublisher
 from shared.streaming.watching import Watchdog
 
@@ -74,6 +80,7 @@ class Process:
     """The parts of one process, started and stopped in order."""
 
     def __init__(self, module: ModuleType, name: str, role: Role, settings: Settings) -> None:
+        check_guarded(settings)
         self._name = name
         self._role = role
         self._settings = settings
@@ -81,29 +88,57 @@ class Process:
         self._clock: Clock = WallClock() if settings.clock == "live" else ReplayClock()
         self._lease = Lease(settings.session_seconds)
         self._publisher = KafkaPublisher(settings.kafka_bootstrap_servers, self._lease if role != "api" else None)
+        self._audit = AuditLog(name)
         self._stop = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self._build = module.build
 
     async def run(self) -> None:
         """Start everything, wait for a signal, stop everything."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._close_to_requests)
         client = connect(self._name, self._settings.mongodb_uri)
         service: Service = self._build(self._publisher, self._settings, self._clock)
-        app = create_app(service, self._clock, self._progress, with_api=self._role != "worker")
+        gate = self._gate(service)
+        app = create_app(service, self._clock, self._progress, with_api=self._role != "worker", gate=gate)
         server = HttpServer(app, self._settings.host, self._settings.port)
         server.start()
+        beside = [asyncio.create_task(gate.keyring.follow(self._keys_known)), asyncio.create_task(self._audit.keep())]
         work = asyncio.create_task(self._work(service, client))
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({work, stopping, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done.intersection(beside):
+                task.result()  # They never end by themselves: raises what ended them.
         finally:
             self._progress.wait_for("leaving", "the process is leaving")
             service.hang_up()
             await server.stop()
-            stopping.cancel()
+            for task in (stopping, *beside):
+                task.cancel()
             await self._finish(work)
         log.info("left")
+
+    def _gate(self, service: Service) -> Gate:
+        """The keys are waited for before anybody is told to come: until they are known, nobody is let in."""
+        settings = self._settings
+        learn = service.learn_keys or partial(ask_identity, settings.identity_url, settings.credential(self._name))
+        if self._role != "worker":
+            self._progress.wait_for("keys", "identity has not said which keys there are")
+        return Gate(Keyring(settings.pepper, learn), is_loopback(settings.host), settings.ingest_write_keys, self._audit)
+
+    def _keys_known(self) -> None:
+        self._progress.done("keys")
+
+    def _close_to_requests(self) -> None:
+        """SIGUSR1: go on working, but let no request bring anything new. A log that ends with its broker can be emptied only then."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
+        await self._publisher.close_to_requests()
+        self._progress.wait_for("closed", TAKES_NOTHING_NEW)
 
     async def _finish(self, work: asyncio.Task[None]) -> None:
         work.cancel()
@@ -111,6 +146,7 @@ class Process:
             with suppress(asyncio.CancelledError):
                 await work
         finally:
+            await self._audit.finish()
             await self._publisher.stop()
             disconnect(self._name)
 

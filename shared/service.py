@@ -8,7 +8,9 @@ from typing import Protocol
 
 from fastapi import APIRouter
 
+from shared.access.keyring import LearnKeys
 from shared.contracts.topics import Topic
+from shared.streaming.parking import OnPoison, nothing_to_note
 from shared.streaming.records import Handler, Message, Publish
 
 
@@ -73,7 +75,13 @@ class Service:
     """The most that a batch may have: few where each costs a write to a database, many where the way to the broker and back costs more."""
     start: Callable[[Mapping[str, str]], Awaitable[None]] = field(default=nothing_to_start)
     """Runs in the worker before the first batch, with topic name -> topic id of every topic of the map."""
+    learn_keys: LearnKeys | None = None
+    """Which API keys there are; None: as identity says over HTTP."""
     stop: Callable[[], Awaitable[None]] = field(default=nothing_to_stop)
     """Runs in the worker after the last batch was acknowledged."""
     hang_up: Callable[[], None] = field(default=nothing_to_hang_up)
     """Runs when the process begins to leave: ends the answers that would otherwise go on for ever."""
+    on_poison: OnPoison = field(default=nothing_to_note)
+    """Told of events that the handler fails on while their neighbours pass, before they are parked, and maybe again.
+
+    What a handler itself rejects it knows already."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.access.keys import service_key
 from shared.clock import ClockMode
+
+PEPPER_LENGTH_MIN = 16
 
 
 class Settings(BaseSettings):
@@ -25,6 +28,8 @@ class Settings(BaseSettings):
     reporting_currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
     identity_url: str = "http://127.0.0.1:8081"
     ingest_write_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    key_pepper: SecretStr | None = None
+    """The secret that API keys are hashed with, and that services know each other by: the same for every process, and in no database."""
     log_level: str = "INFO"
     park_limit: Annotated[int, Field(ge=0)] = 500
     """More events than this parked within five minutes, and a tenth of all, stop the worker."""
@@ -37,3 +42,20 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("key_pepper")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value().strip() if value else ""
+        if text and len(text) < PEPPER_LENGTH_MIN:
+            raise ValueError(f"has at least {PEPPER_LENGTH_MIN} characters, such as those of `openssl rand -hex 32`")
+        return SecretStr(text) if text else None
+
+    def credential(self, name: str) -> str | None:
+        """How the service of that name names itself to another; None where nobody could check it."""
+        return service_key(self.pepper, name) if self.pepper else None
+
+    @property
+    def pepper(self) -> bytes | None:
+        """The pepper's bytes."""
+        return self.key_pepper.get_secret_value().encode() if self.key_pepper else None

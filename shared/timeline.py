@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from shared.access.learning import bearer
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, StoredRecord, origin_header
 
@@ -85,10 +86,15 @@ def _check_whole(said: int | None, count: int) -> None:
 
 
 async def read_timeline(
-    identity_url: str, partition: int, after: Iterable[Position] = (), transport: httpx.AsyncBaseTransport | None = None
+    identity_url: str,
+    partition: int,
+    after: Iterable[Position] = (),
+    transport: httpx.AsyncBaseTransport | None = None,
+    credential: str | None = None,
 ) -> Timeline:
     """Ask identity for the events of one partition of customer-events-v1 that `after` does not cover. Raises Unavailable."""
-    client = httpx.AsyncClient(base_url=identity_url, timeout=_TIMEOUT, transport=transport, trust_env=False)
+    headers = bearer(credential)
+    client = httpx.AsyncClient(base_url=identity_url, timeout=_TIMEOUT, transport=transport, trust_env=False, headers=headers)
     asked: dict[str, Any] = {"partition": partition, "after": [[each.topic_id, each.partition, each.offset] for each in after]}
     try:
         response = await client.send(client.build_request("POST", "/v1/timeline/read", json=asked), stream=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from stack.kafka_jars import JARS, ROOT, KafkaNotAvailable, fetch_jars, java_command, missing
+from stack.process import free_port
 
 __all__ = ["ApacheKafka", "KafkaNotAvailable", "answers", "apache_kafka"]
 
@@ -91,7 +92,7 @@ class ApacheKafka:
 
     def _write_properties(self) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
-        settings = server_settings(self._logs, self.port, self.controller_port or _free_port())
+        settings = server_settings(self._logs, self.port, self.controller_port or free_port())
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
     def _format(self) -> None:
@@ -182,12 +183,6 @@ def _read_exactly(connection: socket.socket, count: int) -> bytes:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from shared.access.scopes import GRANTED
 from shared.operator_error import OperatorError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ models_app = typer.Typer(help="The scoring models: how good they are.", no_args_
 app.add_typer(models_app, name="models")
 import_app = typer.Typer(help="Customers, purchases and interactions from files: once, however often.", no_args_is_help=True)
 app.add_typer(import_app, name="import")
+segments_app = typer.Typer(help="Segments: who is in them, and rules of your own.", no_args_is_help=True)
+app.add_typer(segments_app, name="segments")
+keys_app = typer.Typer(help="API keys: who may ask the services what.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
 
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="DEAR_DATA_DIR", help="Where everything is kept.")]
 PortBase = Annotated[int | None, typer.Option("--port-base", min=1024, max=65000, help="Use ports N to N+8 instead of the usual ones.")]
@@ -42,6 +47,9 @@ MappingFile = Annotated[Path | None, typer.Option("--mapping", help="TOML or JSO
 Source = Annotated[str | None, typer.Option("--source", help="Names the system that the file comes from: always the same name for it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would become of each row, and send nothing.")]
 Verdicts = Annotated[Path | None, typer.Option("--verdicts", help="A verdict for each row goes there; by default to FILE.verdicts.ndjson.")]
+Identity = Annotated[
+    str | None, typer.Option("--identity", envvar="DEAR_IDENTITY_URL", help="Where identity answers, instead of the running stack's.")
+]
 Reason = Annotated[str | None, typer.Option("--reason", help="Only what was parked for this reason.")]
 
 VAR = Path("var")
@@ -98,7 +106,7 @@ def export_tables(
         str | None, typer.Option("--since", help="Only what is new since a day, a time, or the export in that directory.")
     ] = None,
     data_dir: DataDir = VAR,
-    identity: Annotated[str | None, typer.Option("--identity", help="Where identity answers, instead of the running stack's.")] = None,
+    identity: Identity = None,
     segmentation: Annotated[str | None, typer.Option("--segmentation", help="The same for segmentation.")] = None,
     campaigns: Annotated[str | None, typer.Option("--campaigns", help="The same for campaigns.")] = None,
     as_json: Json = False,
@@ -280,6 +288,41 @@ def clock_advance(
     raise typer.Exit(advance(data_dir, seconds, as_json))
 
 
+@segments_app.command("list")
+def segments_list(data_dir: DataDir = Path("var"), as_json: Json = False) -> None:
+    """All segments, and how many customers are in each."""
+    from stack.segments import list_segments
+
+    raise typer.Exit(list_segments(data_dir, as_json))
+
+
+RulesFile = Annotated[Path, typer.Argument(help="YAML or JSON: names of segments, each with `enters` and maybe `stays` and `about`.")]
+
+
+@segments_app.command("apply")
+def segments_apply(file: RulesFile, data_dir: DataDir = Path("var")) -> None:
+    """Write the segments of a file; everyone is judged by them at once."""
+    from stack.segments import apply_segments
+
+    raise typer.Exit(apply_segments(file, data_dir))
+
+
+@segments_app.command("try")
+def segments_try(file: RulesFile, data_dir: DataDir = Path("var")) -> None:
+    """Whom the segments of a file would hold; changes nothing."""
+    from stack.segments import try_segments
+
+    raise typer.Exit(try_segments(file, data_dir))
+
+
+@segments_app.command("delete")
+def segments_delete(name: str, data_dir: DataDir = Path("var")) -> None:
+    """Delete a segment of your own: everyone leaves it."""
+    from stack.segments import delete_segment
+
+    raise typer.Exit(delete_segment(name, data_dir))
+
+
 @models_app.command("list")
 def models_list(data_dir: DataDir = VAR, as_json: Json = False) -> None:
     """What was fitted to this deployment's own customers, with its back-tests."""
@@ -309,6 +352,48 @@ def models_backtest(
     from stack.models import print_backtest
 
     raise typer.Exit(print_backtest(data, as_json, peers))
+
+
+@keys_app.command("create")
+def keys_create(
+    *,
+    scopes: Annotated[str, typer.Option(help=f"What it may, by commas, of: {', '.join(GRANTED)}")],
+    name: Annotated[str | None, typer.Option(help="Whose it is; two keys of a name may be active, to replace one by the other.")] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0.0001, max=3660, help="It ends after so many days.")] = None,
+    rate: Annotated[int | None, typer.Option(min=1, help="Requests a second, on each process that is asked; 100 unless given.")] = None,
+    data_dir: DataDir = VAR,
+    identity: Identity = None,
+    as_json: Json = False,
+) -> None:
+    """Make an API key and print it, this once.
+
+    With the first key, the services ask everybody for one, on this machine too.
+    """
+    from stack.keys import Wanted, create_key
+
+    wanted = Wanted(tuple(each.strip() for each in scopes.split(",") if each.strip()), name, expires_days, rate)
+    raise typer.Exit(create_key(data_dir, identity, wanted, as_json))
+
+
+@keys_app.command("list")
+def keys_list(data_dir: DataDir = VAR, identity: Identity = None, as_json: Json = False) -> None:
+    """Every key that was ever made, without its secret."""
+    from stack.keys import list_keys
+
+    raise typer.Exit(list_keys(data_dir, identity, as_json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="Its id, as `list` shows it.")],
+    data_dir: DataDir = VAR,
+    identity: Identity = None,
+    as_json: Json = False,
+) -> None:
+    """End a key for good; every service refuses it within five seconds."""
+    from stack.keys import revoke_key
+
+    raise typer.Exit(revoke_key(data_dir, identity, key, as_json))
 
 
 def _clock_mode(text: str | None) -> ClockMode | None:

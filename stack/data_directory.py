@@ -11,13 +11,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from shared.access.keys import service_key
 from shared.clock import ClockMode
 from shared.operator_error import OperatorError
+from stack.http import introduce
 from stack.process import is_alive
+
+OPERATOR = "operator"
+"""How the `dear` command names itself to the services, and how their audit logs know it."""
 
 
 class DataDirectoryError(OperatorError):
@@ -87,6 +93,30 @@ class DataDirectory:
         _write_json(path, {"mode": mode or "live"})
         return mode or "live"
 
+    def read_pepper(self) -> bytes | None:
+        """The secret that the keys of its stack are hashed with; None before the first start."""
+        try:
+            return self._pepper.read_text().strip().encode() or None
+        except FileNotFoundError:
+            return None
+
+    def make_pepper(self) -> str:
+        """The same, made at the first start: for our eyes only."""
+        if kept := self.read_pepper():
+            return kept.decode()
+        partial = self._pepper.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._pepper)
+        return (self.read_pepper() or b"").decode()
+
+    @property
+    def _pepper(self) -> Path:
+        return self.path / "key-pepper"
+
     def write_up(self, up: dict[str, Any]) -> None:
         """Say where the running stack answers."""
         _write_json(self.path / "up.json", up)
@@ -100,6 +130,8 @@ class DataDirectory:
             raise NotRunning(f"nothing is up in {self.path}: start it with `dear up`, or name its --data-dir.") from None
         if not is_alive(int(up["supervisor_pid"])):
             raise NotRunning(f"what was up in {self.path} has died (process {up['supervisor_pid']}): start it with `dear up`.")
+        if pepper := self.read_pepper():
+            introduce(up["services"].values(), service_key(pepper, OPERATOR))
         return up
 
     def forget_up(self) -> None:

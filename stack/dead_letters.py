@@ -16,7 +16,7 @@ from shared.contracts.topics import DEAD_LETTERS
 from shared.kafka_admin import Sender, read_topic, sender, wait_for_broker
 from shared.operator_error import OperatorError
 from shared.streaming.records import Headers
-from shared.streaming.settling import REPLAY_HEADER
+from shared.streaming.settling import REPLAY_HEADER, REPLAY_OF_HEADER
 from stack.broker_address import broker_address
 
 Letters = Mapping[str, EventParked]
@@ -46,7 +46,7 @@ def parked(bootstrap: str) -> dict[str, EventParked]:
 def replay(letters: Letters, out: Sender) -> None:
     """Send each record again, as it was, addressed to the group that parked it; then take the letter away."""
     for letter in letters.values():
-        headers = [*original_headers(letter), (REPLAY_HEADER, letter.group.encode())]
+        headers = [*original_headers(letter), (REPLAY_HEADER, letter.group.encode()), (REPLAY_OF_HEADER, _first_parked_at(letter))]
         key, value = _bytes(letter.key_base64), _bytes(letter.value_base64)
         out.send(letter.topic, key, value, headers=headers, partition=letter.partition)
     # A letter may only go once the record that it stands for is in the log again.
@@ -62,8 +62,14 @@ def purge(letters: Iterable[str], out: Sender) -> None:
 
 
 def original_headers(letter: EventParked) -> Headers:
-    """The record's own headers, without an earlier replay's address."""
-    return [(name, b64decode(value)) for name, value in letter.headers if name != REPLAY_HEADER]
+    """The record's own headers, without what an earlier replay added."""
+    return [(name, b64decode(value)) for name, value in letter.headers if name not in (REPLAY_HEADER, REPLAY_OF_HEADER)]
+
+
+def _first_parked_at(letter: EventParked) -> bytes:
+    """An event that is still wrong is parked again elsewhere, and is still the same event."""
+    again = next((b64decode(value) for name, value in letter.headers if name == REPLAY_OF_HEADER), None)
+    return again or f"{letter.topic_id}/{letter.partition}/{letter.offset}".encode()
 
 
 def _bytes(text: str | None) -> bytes | None:

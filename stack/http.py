@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from shared.operator_error import OperatorError
 
@@ -17,17 +18,34 @@ class ServiceAway(OperatorError):
     """A service did not answer, or answered with a problem; the message names the address and the reason."""
 
 
-def ask(url: str, body: object = None, timeout_seconds: float = 30.0) -> Any:
+_credentials: dict[str, str] = {}
+"""Address -> the credential that is shown there, and nowhere else."""
+
+
+def introduce(urls: Iterable[str], credential: str) -> None:
+    """Show this credential to the services at these addresses from now on."""
+    _credentials.update(dict.fromkeys((urlsplit(url).netloc for url in urls), credential))
+
+
+def ask(url: str, body: object = None, timeout_seconds: float = 30.0, method: str | None = None) -> Any:
     """GET, or POST where there is a body; the JSON answer. Raises ServiceAway."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/json"})  # noqa: S310 - our own address
+    request = urllib.request.Request(url, data, _headers(url, "application/json"), method=method)  # noqa: S310 - our own address
     try:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
-            return json.load(answer)
+            said = answer.read()
+            return json.loads(said) if said else None
     except urllib.error.HTTPError as error:
         raise ServiceAway(f"{url} answered {error.code}: {_detail(error.read())}") from error
     except (OSError, ValueError) as error:
         raise ServiceAway(f"{url} did not answer: {error}") from error
+
+
+def _headers(url: str, accept: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Accept": accept}
+    if credential := _credentials.get(urlsplit(url).netloc):
+        headers["Authorization"] = f"Bearer {credential}"
+    return headers
 
 
 def _detail(body: bytes) -> str:
@@ -64,7 +82,7 @@ class RowAnswer:
 def ask_rows(url: str, body: object = None, timeout_seconds: float = 600.0) -> Iterator[RowAnswer]:
     """GET, or POST where there is a body, of a service's export. Raises ServiceAway."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Accept": "application/x-ndjson"})  # noqa: S310
+    request = urllib.request.Request(url, data, _headers(url, "application/x-ndjson"))  # noqa: S310
     try:
         answer = urllib.request.urlopen(request, timeout=timeout_seconds)  # noqa: S310
     except urllib.error.HTTPError as error:

@@ -7,16 +7,21 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from shared.operator_error import OperatorError
 
 LAST_WORDS_BYTES = 1500
+FREE_PORTS = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections, any of which may take a port at any moment."""
+_claims: dict[int, socket.socket] = {}
 
 
 class ProcessFailed(OperatorError):
@@ -80,6 +85,11 @@ class Child:
         """Ask it to leave, without waiting."""
         if self._process is not None and self.pid is not None:
             self._process.terminate()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it lives."""
+        if self._process is not None and self.pid is not None:
+            self._process.send_signal(number)
 
     def stop(self, timeout_seconds: float = 10.0) -> bool:
         """Ask it to leave and end it when it has not left in time; True if it left by itself."""
@@ -197,19 +207,34 @@ def is_listening(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing listens on now, and that no other process of ours is given while this one lives."""
+    return free_port_base(1)
 
 
 def free_port_base(count: int = 9) -> int:
-    """The first of `count` consecutive loopback ports that nothing listens on now."""
-    for base in range(20000 + os.getpid() % 1000 * 20, 60000, count + 11):
-        if all(_can_bind(base + i) for i in range(count)):
+    """The first of `count` consecutive such ports."""
+    first = FREE_PORTS.start + os.getpid() * 97 % (len(FREE_PORTS) - count)
+    for base in chain(range(first, FREE_PORTS.stop - count), range(FREE_PORTS.start, first)):
+        ports = range(base, base + count)
+        if _claims.keys().isdisjoint(ports) and all(map(_can_bind, ports)) and _claim(ports):
             return base
     raise ProcessFailed(f"no {count} consecutive free ports on 127.0.0.1")
+
+
+def _claim(ports: Sequence[int]) -> bool:
+    """Take the ports' names, which end with this process: between a look at a port and its use another process may look, too."""
+    claims = {port: socket.socket(socket.AF_UNIX) for port in ports}
+    try:
+        for port, claim in claims.items():
+            # Names that are no files are Linux's; elsewhere only this process keeps its own ports apart.
+            if sys.platform == "linux":
+                claim.bind(f"\0dear-port-{port}")
+    except OSError:
+        for claim in claims.values():
+            claim.close()
+        return False
+    _claims.update(claims)
+    return True
 
 
 def _can_bind(port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shared.access.keys import service_key
 from shared.clock import ClockMode
 from shared.operator_error import OperatorError
+from shared.streaming.progress import TAKES_NOTHING_NEW
 from stack.clocks import Followers
-from stack.data_directory import DataDirectory
+from stack.data_directory import OPERATOR, DataDirectory
 from stack.embedded import Broker, Database, MailSink
+from stack.http import introduce
 from stack.memory import MEGABYTE, memory_bytes
 from stack.ports import SERVICES, Ports
 from stack.process import Child, ProcessFailed, is_listening
@@ -27,6 +31,7 @@ QUICK_DEATH_SECONDS = 20.0
 QUICK_DEATHS_MAX = 6
 BACKOFF_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 READY_TIMEOUT_SECONDS = 120.0
+CLOSE_SECONDS = 10.0
 DRAIN_SECONDS = 20.0
 SERVICE_STOP_SECONDS = 20.0
 LOG_BYTES_MAX = 20 * MEGABYTE
@@ -91,6 +96,7 @@ class Supervisor:
         self._leave = threading.Event()
         self._paused = threading.Lock()
         self._ready_seconds = 0.0
+        self._pepper = ""
         self._next_memory_check = 0.0
         self._warn_at_bytes = BROKER_WARNING_BYTES
         self.broker: Broker | None = None
@@ -121,6 +127,8 @@ class Supervisor:
         try:
             self.directory.forget_up()
             clock = self.directory.fix_clock(self.options.clock)
+            self._pepper = os.environ.get("DEAR_KEY_PEPPER") or self.directory.make_pepper()
+            introduce([self.ports.url(name) for name in SERVICES], service_key(self._pepper.strip().encode(), OPERATOR))
             self._check_ports()
             self._start_embedded()
             self._start_services(clock)
@@ -208,6 +216,7 @@ class Supervisor:
             "DEAR_HOST": "127.0.0.1",
             "DEAR_DATA_DIR": str(self.directory.path),
             "DEAR_CLOCK": clock,
+            "DEAR_KEY_PEPPER": self._pepper,
             "DEAR_IDENTITY_URL": self.ports.url("identity"),
             "DEAR_PUBLIC_URL": self.ports.url("notifications"),
             "DEAR_SMTP_HOST": "127.0.0.1",
@@ -284,11 +293,15 @@ class Supervisor:
             self._warn_at_bytes = held + BROKER_WARNING_STEP_BYTES
             self._say(
                 f"the embedded broker holds {held / MEGABYTE:,.0f} MB: it keeps every record in memory. "
-                "Stop and start `dear up` (nothing is lost: all is in the timeline), or set KAFKA_BOOTSTRAP_SERVERS to use Apache Kafka."
+                "Stop and start `dear up` (what was accepted is in the timeline; dead letters go, so look at them first), "
+                "or set KAFKA_BOOTSTRAP_SERVERS to use Apache Kafka."
             )
 
     def _stop_all(self, drain: bool) -> None:
+        """Nothing new, everything accepted into the timeline, then the services, and only then the log that ends with its broker."""
+        drain = drain and self._has_services()
         if drain:
+            self._close_to_requests()
             self._drain()
         self._followers.stop()
         for life in self.services.values():
@@ -297,31 +310,70 @@ class Supervisor:
         for name, life in self.services.items():
             if not life.child.stop(max(0.1, deadline - time.monotonic())) and drain:
                 self._say(f"{name} did not leave within {SERVICE_STOP_SECONDS:.0f} s and was ended. Log: {life.child.log}")
+        if drain:
+            self._say_what_is_left()
         for part in (self.mail, self.broker, self.database):
             if part is not None:
                 part.stop()
         self.directory.release()
 
+    def _has_services(self) -> bool:
+        return any(life.child.pid is not None for life in self.services.values())
+
+    def _close_to_requests(self) -> None:
+        """Let no request bring anything new: what is accepted while we wait for the rest would go with the embedded broker's log."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while (
+            open_to := [life.child for name, life in self.services.items() if self._may_accept(name, life)]
+        ) and time.monotonic() < deadline:
+            for child in open_to:
+                child.signal(signal.SIGUSR1)
+            time.sleep(0.1)
+
+    def _may_accept(self, name: str, life: Life) -> bool:
+        # One that does not listen yet would not survive the signal, and accepts nothing.
+        return life.child.pid is not None and is_listening(self.ports.of(name)) and not takes_nothing_new(self.ports.url(name))
+
     def _drain(self) -> None:
         """The embedded broker's log ends with it: let identity take what was accepted into the timeline first."""
-        if self.broker is None or self.broker.pid is None or not self.services:
+        if self.broker is None:
             return
-        lag, deadline = self._accepted_but_not_kept(), time.monotonic() + DRAIN_SECONDS
-        while lag and time.monotonic() < deadline:
+        identity, deadline = self.services["identity"].child, time.monotonic() + DRAIN_SECONDS
+        while self.broker.pid and identity.pid and self._accepted_but_not_kept() != 0 and time.monotonic() < deadline:
             time.sleep(0.25)
-            lag = self._accepted_but_not_kept()
-        if lag:
+
+    def _say_what_is_left(self) -> None:
+        """Tills that write to the broker themselves cannot be told to wait: what they sent last may be in the log and nowhere else."""
+        if self.broker is None:
+            return
+        left = self._accepted_but_not_kept()
+        if left is None:
+            self._say("the broker does not say how many accepted events are not in the timeline; those that are not go with its log.")
+        elif left:
             self._say(
-                f"{lag} accepted events were not yet in the timeline after {DRAIN_SECONDS:.0f} s and go with the embedded broker's log."
+                f"up to {left} accepted events were not yet in the timeline and go with the embedded broker's log; "
+                "their senders may send them again."
             )
 
-    def _accepted_but_not_kept(self) -> int:
+    def _accepted_but_not_kept(self) -> int | None:
+        """How many, or None where it cannot be told now."""
         from shared.contracts.topics import topics_read_by
         from shared.kafka_admin import KafkaAdminError, group_lag
 
         with suppress(KafkaAdminError):
             return group_lag(self.kafka, "identity", topics_read_by("identity"))
-        return 0
+        return None
+
+
+def takes_nothing_new(url: str) -> bool:
+    """Does the service there say that no request can bring anything new?"""
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=2):  # noqa: S310 - our own address
+            return False
+    except urllib.error.HTTPError as answer:
+        return TAKES_NOTHING_NEW.encode() in answer.read()
+    except OSError:
+        return False
 
 
 def is_ready(url: str) -> bool:

@@ -10,7 +10,7 @@ from services.campaigns.audit import BesideTheStream, LedgerAudit
 from services.campaigns.handlers.facts import on_products, on_scores
 from services.campaigns.handlers.loyalty import Posting, on_customer_events
 from services.campaigns.handlers.offers import Offering, on_customers, on_deliveries, on_segment_changes
-from services.campaigns.partitions import LedgerPartitions, ReadTimeline
+from services.campaigns.partitions import FirstOffset, LedgerPartitions, ReadTimeline
 from services.campaigns.programs import shipped_programs
 from services.campaigns.settings import CampaignsSettings
 from services.campaigns.store import prepare, programs, watermarks
@@ -18,15 +18,24 @@ from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, OFFERS, PRODUCTS, SCORES, SEGMENT_CHANGES
 from shared.mongo import in_store
 from shared.service import Publisher, Service, Timer
+from shared.streaming.reader import first_of_partition
 from shared.timeline import read_timeline
 
 SETTINGS = CampaignsSettings
 
 
-def build(publisher: Publisher, settings: CampaignsSettings, clock: Clock, timeline: ReadTimeline | None = None) -> Service:
-    """Put campaigns together. `timeline` is identity's unless a test gives another."""
+def build(
+    publisher: Publisher,
+    settings: CampaignsSettings,
+    clock: Clock,
+    timeline: ReadTimeline | None = None,
+    first_offset: FirstOffset | None = None,
+) -> Service:
+    """Put campaigns together. `timeline` is identity's and `first_offset` the broker's unless a test gives others."""
     posting, offering = Posting(publisher, clock), Offering(publisher, clock)
-    partitions = LedgerPartitions(posting, timeline or partial(read_timeline, settings.identity_url))
+    first_offset = first_offset or partial(first_of_partition, settings.kafka_bootstrap_servers, CUSTOMER_EVENTS)
+    timeline = timeline or partial(read_timeline, settings.identity_url, credential=settings.credential("campaigns"))
+    partitions = LedgerPartitions(posting, timeline, first_offset)
     audit = LedgerAudit(settings.point_value_minor)
     checking, measuring = BesideTheStream(audit.check_some), BesideTheStream(audit.measure)
 

@@ -37,9 +37,10 @@ class LedgerAudit:
             log.error("ledger: %s points are not what their causes say", misstated)
 
     def _check(self) -> tuple[int, int]:
-        rules = earn_rules(programs.every_version())
         portion = self._walk.next(PORTION_COUNT)
-        misstated = sum(abs(entry.points - right_points(entry, rules)) for entry in portion)
+        rules = earn_rules(programs.every_version())
+        registers = ledger.registers({entry.refund_of for entry in portion if entry.refund_of is not None})
+        misstated = sum(abs(entry.points - right_points(entry, rules, registers)) for entry in portion)
         return len(portion), misstated + (_unbalanced_points(portion[-1].profile_id, rules) if portion else 0)
 
     async def measure(self) -> None:
@@ -82,5 +83,6 @@ def _unbalanced_points(profile: str, rules: list[Rule]) -> int:
     entries = ledger.of_profiles([profile])
     if len(entries) != count:
         return 0  # An entry came in between; the next round looks again.
-    right = sum(right_points(entry, rules) for entry in entries)
+    registers = ledger.registers({entry.refund_of for entry in entries if entry.refund_of is not None})
+    right = sum(right_points(entry, rules, registers) for entry in entries)
     return abs(points - right)

@@ -1,4 +1,4 @@
-"""The ledger's place in customer-events-v1: catches up from identity's timeline when the log is another one than before."""
+"""The ledger's place in customer-events-v1: catches up from identity's timeline where the log does not follow on what was read."""
 
 from __future__ import annotations
 
@@ -29,32 +29,43 @@ class Timeline(Protocol):
 
 ReadTimeline = Callable[[int, Sequence[Position]], Awaitable[Timeline]]
 """Reads a partition's events, except those covered by the positions given. Raises Unavailable, also in the middle."""
+FirstOffset = Callable[[int], Awaitable[int]]
+"""The first offset that retention has left in a partition of customer-events-v1. Raises Unavailable."""
 
 
 class LedgerPartitions:
     """Implements Partitions. The watermarks only shorten a catch-up: entries are exact by their keys alone."""
 
-    def __init__(self, posting: Posting, timeline: ReadTimeline) -> None:
+    def __init__(self, posting: Posting, timeline: ReadTimeline, first_offset: FirstOffset) -> None:
         self._posting = posting
+        self._first_offset = first_offset
         self._timeline = timeline
         self._marks: dict[int, Watermark] = {}
         self._moved: set[int] = set()
 
     async def open(self, opened: OpenedPartition) -> int | None:
-        """Go on where the group was; in a log not seen before, catch up and read it from its beginning."""
+        """Go on where the group was.
+
+        In a log not seen before, and where retention removed what was not read, catch up and read the log from its beginning:
+        Kafka's clients pass over such a gap without a word.
+        """
         if opened.topic != CUSTOMER_EVENTS.name:
             return None
         mark = await in_store(watermarks.load, opened.partition)
         start = None
-        if mark.topic_id != opened.topic_id:
+        # Asked for before the timeline is: what is removed meanwhile was in the timeline long before.
+        first = await self._first_offset(opened.partition)
+        if mark.topic_id != opened.topic_id or mark.next_offset < first:
             await self._catch_up(opened, mark)
-            start = 0
+            start = mark.next_offset = first
+            await in_store(watermarks.save, opened.partition, mark)
         self._marks[opened.partition] = mark
         return start
 
     async def _catch_up(self, opened: OpenedPartition, mark: Watermark) -> None:
         """Enter what the timeline holds beyond the watermark. Old causes post points, and nothing else listens here."""
-        log.info("partition %s: the log is another one; catching up from the timeline", opened.partition)
+        why = "offsets before its beginning were not read" if mark.topic_id == opened.topic_id else "it is another log"
+        log.info("partition %s of %s: %s; catching up from the timeline", opened.partition, opened.topic, why)
         timeline = await self._timeline(opened.partition, mark.positions())
         async for records in timeline:
             purchases, rejects = read_purchases(records)
@@ -65,7 +76,6 @@ class LedgerPartitions:
         for position in timeline.committed:
             mark.cover(position)
         mark.topic_id = opened.topic_id
-        await in_store(watermarks.save, opened.partition, mark)
 
     async def close(self, topic: str, partition: int) -> None:
         """Keep how far the partition came."""
@@ -78,6 +88,7 @@ class LedgerPartitions:
         mark = self._marks.setdefault(batch.partition, Watermark(batch.topic_id))
         for position in _highest_origins(batch):
             mark.cover(position)
+        mark.next_offset = max(mark.next_offset, batch.records[-1].offset + 1)
         self._moved.add(batch.partition)
 
     async def save(self) -> None:

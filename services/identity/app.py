@@ -7,21 +7,22 @@ from functools import partial
 
 from services.identity import store
 from services.identity.api import create_router
-from services.identity.handlers import Desk, on_activity, on_customer_updates
+from services.identity.api.keys import roster
+from services.identity.handlers import Desk, on_activity, on_customer_updates, on_poison
 from services.identity.known import Known
-from services.identity.recovery import begin
-from services.identity.settings import IdentitySettings, check_ingest_is_guarded
+from services.identity.recovery import FirstOffset, SourcePartitions, begin
+from services.identity.settings import IdentitySettings
 from shared.clock import Clock, WallClock
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
 from shared.mongo import in_store
 from shared.service import Publisher, Service
+from shared.streaming.reader import first_of_partition
 
 SETTINGS = IdentitySettings
 
 
-def build(publisher: Publisher, settings: IdentitySettings, clock: Clock) -> Service:
-    """Put the service together; nothing is connected yet. Raises OperatorError where anybody could send events."""
-    check_ingest_is_guarded(settings)
+def build(publisher: Publisher, settings: IdentitySettings, clock: Clock, first_offset: FirstOffset | None = None) -> Service:
+    """Put the service together; nothing is connected yet. `first_offset` is the broker's unless a test gives another."""
     wall = WallClock()
     desk = Desk(publisher.publish, Known(settings.reference_cache), settings.reporting_currency, clock, wall)
 
@@ -37,5 +38,8 @@ def build(publisher: Publisher, settings: IdentitySettings, clock: Clock) -> Ser
             CUSTOMER_UPDATES: partial(on_customer_updates, desk=desk),
         },
         api=create_router(publisher, settings, clock, wall),
+        partitions=SourcePartitions(desk, first_offset or partial(first_of_partition, settings.kafka_bootstrap_servers)),
         start=start,
+        learn_keys=roster,
+        on_poison=partial(on_poison, desk=desk),
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.identity import metrics
 from services.identity.domain.anonymous import anonymous_sale
 from services.identity.domain.customers import CustomerState, microseconds
-from services.identity.domain.duplicates import Arrival, classify
+from services.identity.domain.duplicates import Arrival, Kept, classify
+from services.identity.domain.events import EVENT_LIMIT_BYTES
 from services.identity.domain.resolution import MERGES_OFF, Resolution
-from services.identity.intake import Incoming, Intake, Settled, read_batch
+from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
 from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, worth_telling
 from services.identity.store import customers, outcomes, positions, timeline
@@ -20,7 +21,7 @@ from services.identity.store.outcomes import Outcome
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS
 from shared.mongo import in_store
-from shared.streaming.errors import InvalidEvents
+from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Batch, Message, Position, Publish, origin_header
 
@@ -39,11 +40,11 @@ class Desk:
 
 async def on_activity(batch: Batch, desk: Desk) -> None:
     """Purchases, refunds and interactions: find the profile, keep the event, pass it on under the profile."""
-    intake = read_batch(batch, desk.currency, (desk.clock, desk.wall))
+    intake = await _read(batch, desk)
     resolutions, owners = await attach([each.event for each in intake.incoming], desk.known)
     settled = await _keep(batch, intake.incoming, resolutions, passed_on=True)
     states = await _tell(settled, owners, desk)
-    await desk.publish(CUSTOMER_EVENTS, [_message(batch, each) for each in settled if each.counts and each.profile is not None])
+    await desk.publish(CUSTOMER_EVENTS, [_message(each) for each in settled if each.counts and each.profile is not None])
     await announce(states, desk.publish)
     await in_store(_conclude, batch, intake, settled, [], desk)
     _measure(batch, settled, desk)
@@ -52,7 +53,7 @@ async def on_activity(batch: Batch, desk: Desk) -> None:
 
 async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     """Who somebody is and what they allow: keep the event, and only if it counts let it change references and customers."""
-    intake = read_batch(batch, desk.currency, (desk.clock, desk.wall))
+    intake = await _read(batch, desk)
     events = [each.event for each in intake.incoming]
     expected, _ = resolve_all(events, await look_up(events, desk.known))
     settled = await _keep(batch, intake.incoming, expected, passed_on=False)
@@ -66,6 +67,16 @@ async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     _park(intake)
 
 
+async def on_poison(batch: Batch, rejects: Sequence[Reject], desk: Desk) -> None:
+    """Note what the stream is about to park because a handler fails on it: that is then its one outcome."""
+    await in_store(_note_parked, batch, rejects, put_back(batch.records), [], desk)
+
+
+async def _read(batch: Batch, desk: Desk) -> Intake:
+    parked = await in_store(outcomes.parked_between, batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
+    return read_batch(batch, desk.currency, (desk.clock, desk.wall), parked)
+
+
 async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequence[Resolution | None], passed_on: bool) -> list[Settled]:
     """Put the events into the timeline and tell what became of each. A redelivered one keeps the profile it had."""
     began = time.perf_counter()
@@ -74,10 +85,13 @@ async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequenc
     kept = await in_store(timeline.insert, batch.topic_id, batch.partition, entries)
     metrics.TIMELINE_SECONDS.observe(time.perf_counter() - began)
     arrivals = classify(incoming, kept, profiles)
-    return [
-        Settled(each, kept[each.key].profile if arrival is Arrival.REDELIVERED else profile, arrival)
-        for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)
-    ]
+    return [_settled(each, profile, arrival, kept) for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)]
+
+
+def _settled(incoming: Incoming, profile: str | None, arrival: Arrival, kept: Mapping[str, Kept]) -> Settled:
+    if arrival is Arrival.REDELIVERED:
+        return Settled(incoming, kept[incoming.key].profile, arrival, kept[incoming.key].origin)
+    return Settled(incoming, profile, arrival, incoming.origin)
 
 
 def _entry(incoming: Incoming, profile: str | None, passed_on: bool) -> timeline.Entry:
@@ -100,8 +114,7 @@ def _entry(incoming: Incoming, profile: str | None, passed_on: bool) -> timeline
 async def _with_profiles(counting: list[Settled], resolutions: Sequence[Resolution | None]) -> list[Settled]:
     """The events under the profiles that the database agreed to, which the timeline is told where it expected others."""
     agreed = [
-        Settled(each.incoming, resolution.profile, each.arrival) if resolution else each
-        for each, resolution in zip(counting, resolutions, strict=True)
+        replace(each, profile=resolution.profile) if resolution else each for each, resolution in zip(counting, resolutions, strict=True)
     ]
     moved = {now.incoming.key: now.profile for was, now in zip(counting, agreed, strict=True) if now.profile and now.profile != was.profile}
     if moved:
@@ -141,15 +154,38 @@ def _refused_merges(counting: Sequence[Settled], resolutions: Sequence[Resolutio
 
 
 def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: list[Outcome], desk: Desk) -> None:
-    """Note what was not simply accepted, then say that the batch is in the timeline with all that follows from it, and count it."""
+    """Note what was not simply accepted, then say that the batch is in the timeline with all that follows from it, and count it.
+
+    A dead letter that was put back is no new event. It counts as what became of it this time, and its note goes after it was counted:
+    dying in between changes nothing, for a position is counted once. Where there is no note any more, it counted before.
+    """
     noted += [_quarantined(each.incoming) for each in settled if each.arrival is Arrival.QUARANTINED]
-    for reject in intake.rejects:
-        origin = timeline.origin_of(batch.topic_id, batch.partition, reject.offset)
-        noted.append(Outcome("parked", reject.reason, reject.detail, origin))
-    outcomes.note(noted, desk.clock.now())
-    ended = {each.incoming.offset: each.outcome for each in settled} | dict.fromkeys((each.offset for each in intake.rejects), "parked")
+    _note_parked(batch, intake.rejects, intake.put_back, noted, desk)
+    ended: dict[int, str | None] = dict.fromkeys((each.offset for each in intake.rejects), None)
+    waiting = outcomes.still_parked(intake.put_back.values()) if intake.put_back else set()
+    released = []
+    for each in settled:
+        parked_at = each.incoming.parked_at
+        ended[each.incoming.offset] = each.outcome if parked_at is None or parked_at in waiting else None
+        if parked_at is not None:
+            waiting.discard(parked_at)
+            released.append(parked_at)
     if ended:
         positions.commit((batch.topic_id, batch.partition), ended)
+    outcomes.release(released)
+
+
+def _note_parked(batch: Batch, rejects: Sequence[Reject], put_back: Mapping[int, str], noted: list[Outcome], desk: Desk) -> None:
+    """Note what is to be parked, with its bytes: dead letters go with their log."""
+    values = {record.offset: record.value for record in batch.records} if rejects else {}
+    for reject in rejects:
+        if reject.offset in put_back:
+            outcomes.park_again(put_back[reject.offset], reject.reason, reject.detail)
+            continue
+        origin = timeline.origin_of(batch.topic_id, batch.partition, reject.offset)
+        event = (values[reject.offset] or b"")[:EVENT_LIMIT_BYTES]
+        noted.append(Outcome(outcomes.PARKED, reject.reason, reject.detail, origin, event=event))
+    outcomes.note(noted, desk.clock.now())
 
 
 def _quarantined(incoming: Incoming) -> Outcome:
@@ -157,11 +193,11 @@ def _quarantined(incoming: Incoming) -> Outcome:
     return Outcome("quarantined", "other_content", detail, incoming.origin, event=incoming.event.value)
 
 
-def _message(batch: Batch, settled: Settled) -> Message:
+def _message(settled: Settled) -> Message:
     assert settled.profile is not None
-    incoming = settled.incoming
-    header = origin_header(Position(batch.topic_id, batch.partition, incoming.offset), incoming.appended_ms)
-    return Message(settled.profile.encode(), incoming.event.value, (header,))
+    topic_id, partition, offset = settled.origin.rsplit("/", 2)
+    header = origin_header(Position(topic_id, int(partition), int(offset)), settled.incoming.appended_ms)
+    return Message(settled.profile.encode(), settled.incoming.event.value, (header,))
 
 
 def _measure(batch: Batch, settled: Sequence[Settled], desk: Desk) -> None:

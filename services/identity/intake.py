@@ -1,19 +1,22 @@
-"""A batch of the stream as events: what is valid, and what is to be parked."""
+"""A batch of the stream as events: what is valid, what is to be parked, and which dead letters came back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.identity import metrics
+from services.identity.domain.cloudevents import from_kafka
 from services.identity.domain.duplicates import Arrival
 from services.identity.domain.events import SourceEvent, read_event
-from services.identity.domain.rejects import Refusal, RejectReason
+from services.identity.domain.rejects import Refusal, Refused, RejectReason
+from services.identity.store.outcomes import Parked
 from services.identity.store.timeline import origin_of
 from shared.clock import Clock
-from shared.contracts.topics import TOPICS
+from shared.contracts.topics import TOPICS, Topic
 from shared.streaming.errors import Reject
 from shared.streaming.records import Batch, Record
+from shared.streaming.settling import REPLAY_OF_HEADER
 
 _TOPICS = {topic.name: topic for topic in TOPICS}
 
@@ -26,6 +29,8 @@ class Incoming:
     offset: int
     appended_ms: int
     origin: str
+    parked_at: str | None = None
+    """The position that it was parked at, of a dead letter that was put back."""
 
     @property
     def key(self) -> str:
@@ -43,6 +48,8 @@ class Settled:
     incoming: Incoming
     profile: str | None
     arrival: Arrival
+    origin: str
+    """Where it entered the system: of what was accepted before, the position that it was accepted from."""
 
     @property
     def counts(self) -> bool:
@@ -62,22 +69,48 @@ class Intake:
 
     incoming: Sequence[Incoming]
     rejects: tuple[Reject, ...]
+    put_back: Mapping[int, str]
+    """Offsets of dead letters that were put back -> the positions that they were parked at."""
 
 
-def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock]) -> Intake:
-    """Read every record; events that are ahead of one of the clocks are not believed. Valid events move the clocks."""
+def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock], parked: Mapping[int, Parked]) -> Intake:
+    """Read every record; events that are ahead of one of the clocks are not believed. Valid events move the clocks.
+
+    What is `parked` already, by its offset, is not judged again: the clocks have moved on since, and one event has one outcome.
+    """
     incoming: list[Incoming] = []
     rejects: list[Reject] = []
     topic = _TOPICS[batch.topic]
+    came_back = put_back(batch.records)
     for record in batch.records:
-        read = _believed(read_event(record.value, currency, topic), clocks)
+        if (before := parked.get(record.offset)) is not None:
+            rejects.append(Reject(record.offset, before.reason, before.detail))
+            continue
+        read = _believed(_read(record, currency, topic), clocks)
         if isinstance(read, Refusal):
             rejects.append(Reject(record.offset, read.reason.value, read.detail))
             metrics.REJECTED.labels(read.reason.value, "stream").inc()
         else:
-            incoming.append(_incoming(batch, record, read))
+            incoming.append(_incoming(batch, record, read, came_back.get(record.offset)))
     metrics.RECEIVED.labels(batch.topic).inc(len(batch.records))
-    return Intake(incoming, tuple(rejects))
+    return Intake(incoming, tuple(rejects), came_back)
+
+
+def put_back(records: Sequence[Record]) -> dict[int, str]:
+    """Offsets of the dead letters among them -> the positions that they were parked at."""
+    return {
+        record.offset: value.decode(errors="replace") for record in records for name, value in record.headers if name == REPLAY_OF_HEADER
+    }
+
+
+def _read(record: Record, currency: str, topic: Topic) -> SourceEvent | Refusal:
+    value = record.value
+    if record.headers:
+        try:
+            value = from_kafka(record.headers, value or b"") or value
+        except Refused as refused:
+            return refused.refusal
+    return read_event(value, currency, topic)
 
 
 def _believed(read: SourceEvent | Refusal, clocks: Sequence[Clock]) -> SourceEvent | Refusal:
@@ -90,5 +123,5 @@ def _believed(read: SourceEvent | Refusal, clocks: Sequence[Clock]) -> SourceEve
     return read
 
 
-def _incoming(batch: Batch, record: Record, event: SourceEvent) -> Incoming:
-    return Incoming(event, record.offset, record.timestamp, origin_of(batch.topic_id, batch.partition, record.offset))
+def _incoming(batch: Batch, record: Record, event: SourceEvent, parked_at: str | None) -> Incoming:
+    return Incoming(event, record.offset, record.timestamp, origin_of(batch.topic_id, batch.partition, record.offset), parked_at)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
+from collections.abc import Iterable
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
-from shared.operator_error import OperatorError
 from shared.settings import Settings
 
 
@@ -17,20 +18,36 @@ class IdentitySettings(Settings):
     port: Annotated[int, Field(ge=1, le=65535)] = 8081
     reference_cache: Annotated[int, Field(ge=1000)] = 100_000
     """How many references a process keeps in memory; about 300 bytes each."""
+    ingest_waiting_limit: Annotated[int, Field(ge=1)] = 10_000
+    """Events that may wait for the broker in one process; whoever brings more is told to come again (429)."""
+    home_time_zone: str = "UTC"
+    """Of tills whose store is not among `store_time_zones`."""
+    store_time_zones: dict[str, str] = Field(default_factory=dict)
+    """Of tills that write no zone: the store, as tills name it, and its IANA zone."""
+    shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
+    """What Shopify signs with; several, because a secret is changed while both are in use."""
+
+    @field_validator("home_time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        _check_zones((value,))
+        return value
+
+    @field_validator("store_time_zones")
+    @classmethod
+    def _all_known(cls, value: dict[str, str]) -> dict[str, str]:
+        _check_zones(value.values())
+        return value
+
+    @field_validator("shopify_webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def check_ingest_is_guarded(settings: Settings) -> None:
-    """An ingest edge without write keys is for this machine only. Raises OperatorError."""
-    if settings.ingest_write_keys or _is_loopback(settings.host):
-        return
-    raise OperatorError(
-        f"The ingest edge would listen on {settings.host} without write keys, so anybody could send events. "
-        "Set DEAR_INGEST_WRITE_KEYS to one or more keys, or DEAR_HOST to 127.0.0.1."
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _check_zones(names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"{name!r} is no time zone; one such as Asia/Bangkok is expected") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.segmentation.domain.arrays import Integers, hex_from_ids, ids_from_hex
-from services.segmentation.domain.rules import View, explain
+from services.segmentation.domain.rules import View, explain, traits_of
 from services.segmentation.domain.scoring import score
 from services.segmentation.domain.segments import Segment
 from services.segmentation.owned import Owned
@@ -76,7 +76,10 @@ class Answering:
             for number in question["partitions"]
             if number in self._worker.owned and (question["_id"], number) not in self._done and str(number) not in question["answers"]
         ]
-        if due:
+        asked = [question["about"]["segment"] for question, _ in due if question["kind"] == WHAT_IF]
+        self._worker.asked_traits = frozenset(name for each in asked for name in traits_of(Segment.model_validate(each).enters))
+        # Who asks about a trait that no rule names yet waits until it was read; he asks again all the while.
+        if due and self._worker.has_traits(self._worker.asked_traits):
             self._work = self._answers(due)
 
     def _answers(self, due: list[tuple[dict[str, Any], int]]) -> Iterator[tuple[str, int, dict[str, Any] | None]]:

@@ -10,11 +10,12 @@ from services.segmentation.ageing import Ageing
 from services.segmentation.answering import Answering
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
-from services.segmentation.handlers import on_customer_events, on_customers
+from services.segmentation.handlers import on_customer_events, on_customers, on_offers
 from services.segmentation.live_changes import ChangesLog, LiveChanges
 from services.segmentation.modelling import Modelling
 from services.segmentation.own_segments import Watching
 from services.segmentation.partitions import SegmentationPartitions, Sources
+from services.segmentation.product_list import ProductList, take_products
 from services.segmentation.read_model import ReadModel
 from services.segmentation.refit import PARTITION, read_published
 from services.segmentation.rescoring import Rescoring
@@ -23,9 +24,10 @@ from services.segmentation.shipped import load_shipped_models
 from services.segmentation.snapshots import SnapshotFiles
 from services.segmentation.store import scores as store
 from services.segmentation.telling import ScoreTelling
+from services.segmentation.trait_columns import TraitColumns
 from services.segmentation.worker import Worker
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRODUCTS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.kafka_admin import KafkaAdminError, topic_ids
 from shared.mongo import in_store
 from shared.service import Publisher, Service, Timer
@@ -46,7 +48,10 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         changelog_bounds=partial(bounds_of_partition, servers, SEGMENTATION_STATE),
         events_bounds=partial(bounds_of_partition, servers, CUSTOMER_EVENTS),
         customers_bounds=partial(bounds_of_partition, servers, CUSTOMERS),
-        read_timeline=partial(read_timeline, settings.identity_url),
+        read_timeline=partial(read_timeline, settings.identity_url, credential=settings.credential("segmentation")),
+        read_customers=partial(read_partition, servers, CUSTOMERS),
+        read_products=partial(read_partition, servers, PRODUCTS),
+        follow_products=partial(follow_partitions, servers, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
         read_models=partial(read_partition, servers, SCORING_MODELS),
         follow_models=partial(follow_partition, servers, SCORING_MODELS, PARTITION, 0),
         snapshots=SnapshotFiles(settings.data_dir),
@@ -80,25 +85,35 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     copying = Copying(worker, partitions)
     modelling = Modelling(worker, sources.follow_models)
     watching, answering = Watching(worker), Answering(worker)
+    products, traits = ProductList(worker.reading, sources.follow_products), TraitColumns(worker, sources.read_customers)
     live = LiveChanges(changes)
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
         await read_published(sources.read_models, worker.models, worker.markets)
         await watching.start()
+        for partition in range(PRODUCTS.partitions):
+            async for records in sources.read_products(partition, 0):
+                take_products(records, worker.reading)
         await partitions.start(topic_ids)
 
     async def stop() -> None:
         await live.finish()
         await modelling.finish()
         await answering.finish()
+        await products.finish()
+        await traits.finish()
         await watching.finish()
         await read_model.finish()
         await copying.finish()
 
     return Service(
         "segmentation",
-        listens={CUSTOMER_EVENTS: partial(on_customer_events, worker=worker), CUSTOMERS: partial(on_customers, worker=worker)},
+        listens={
+            CUSTOMER_EVENTS: partial(on_customer_events, worker=worker),
+            CUSTOMERS: partial(on_customers, worker=worker),
+            OFFERS: partial(on_offers, worker=worker),
+        },
         api=create_router(clock, live),
         partitions=partitions,
         batch_records=BATCH_RECORDS,
@@ -110,6 +125,8 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             Timer(1.0, copying.tick),
             Timer(1.0, modelling.tick),
             Timer(1.0, watching.tick),
+            Timer(0.2, traits.tick),
+            Timer(1.0, products.tick),
             Timer(0.2, answering.tick),
             Timer(5.0, Ageing(worker).tick),
         ),

@@ -10,25 +10,30 @@ import msgspec
 import numpy as np
 
 from services.segmentation import metrics
-from services.segmentation.decoding import Decoded, decode
+from services.segmentation.decoding import Codes, Decoded, decode
 from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.domain.events import DAY_MS, Kind
+from services.segmentation.domain.names import OFFER
 from services.segmentation.domain.rules import CUSTOMER_TYPES
 from services.segmentation.domain.state import Changed, apply_events
 from services.segmentation.domain.state.consents import consent_bits
+from services.segmentation.domain.state.rows import DONE
 from services.segmentation.owned import Cause, Owned
+from services.segmentation.trait_columns import put
 from services.segmentation.worker import Worker
 from shared.clock import BEGINNING
 from shared.contracts.customers import CustomerPublished
 from shared.contracts.envelope import Event
 from shared.contracts.fast import fast_decoder
+from shared.contracts.offers import OfferDecided
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.records import Batch, Record
 
 _CUSTOMER = fast_decoder(
     Event[CustomerPublished],
-    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.consents", "data.first_seen_at"),
+    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.consents", "data.first_seen_at", "data.traits"),
 )
+_OFFER = fast_decoder(Event[OfferDecided], only=("data.customer_id", "data.program", "data.decided_at"))
 
 
 async def on_customer_events(batch: Batch, worker: Worker) -> None:
@@ -43,13 +48,11 @@ async def on_customer_events(batch: Batch, worker: Worker) -> None:
 
 def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
     """Everything that `on_customer_events` does before it writes; the answer is what can never be applied."""
+    decoded, rejects, fresh = _read(owned, batch, worker)
     owned.applying = True
-    fresh, rejects = owned.positions.take(batch.records)
-    decoded = decode(fresh, worker.reading)
-    rejects += decoded.rejects
     if rejects:
         owned.positions.reject(rejects, decoded.rejected_origins, batch.records[-1].offset)
-    metrics.EVENTS_SKIPPED.inc(len(batch.records) - len(fresh))
+    metrics.EVENTS_SKIPPED.inc(len(batch.records) - fresh)
     changed = _apply(owned, decoded)
     owned.touch(changed.rows)
     owned.applying = False
@@ -58,6 +61,21 @@ def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
         owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
         owned.mark_unstored(changed.rows)
     return rejects
+
+
+def _read(owned: Owned, batch: Batch, worker: Worker) -> tuple[Decoded, list[Reject], int]:
+    """What the batch brings that is new, what can never be applied, and how many records were new.
+
+    Where reading fails, nothing has happened: the loop can then find the event that it fails on.
+    """
+    before, decoded = owned.positions.copy(), None
+    try:
+        fresh, rejects = owned.positions.take(batch.records)
+        decoded = decode(fresh, worker.reading)
+    finally:
+        if decoded is None:
+            owned.positions = before
+    return decoded, rejects + decoded.rejects, len(fresh)
 
 
 def _apply(owned: Owned, decoded: Decoded) -> Changed:
@@ -88,7 +106,7 @@ async def on_customers(batch: Batch, worker: Worker) -> None:
     """Know each customer, also one who never bought. An older version than the one known changes nothing."""
     owned = worker.partition(batch.partition)
     await worker.write(owned)
-    events, rejects = _read_customers(batch.records)
+    events, rejects = _decoded(_CUSTOMER, batch.records)
     changed = _apply_customers(owned, events)
     applied = rejects[0].offset - 1 if rejects else batch.records[-1].offset
     owned.positions.customers_applied = max(owned.positions.customers_applied, applied)
@@ -106,14 +124,41 @@ async def on_customers(batch: Batch, worker: Worker) -> None:
         raise InvalidEvents(tuple(rejects))
 
 
-def _read_customers(records: Iterable[Record]) -> tuple[list[Any], list[Reject]]:
+async def on_offers(batch: Batch, worker: Worker) -> None:
+    """Remember in which weeks programs made a customer offers. A repeat changes nothing."""
+    owned = worker.partition(batch.partition)
+    await worker.write(owned)
+    offers, rejects = _decoded(_OFFER, batch.records)
+    if offers:
+        changed = _apply_offers(owned, offers, worker.reading.codes)
+        owned.touch(changed.rows)
+        owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
+    await worker.write(owned)
+    if rejects:
+        raise InvalidEvents(tuple(rejects))
+
+
+def _apply_offers(owned: Owned, offers: list[Any], codes: Codes) -> Changed:
+    state = owned.state
+    rows = state.find_or_add(ids_from_hex("".join([offer.data.customer_id for offer in offers]).encode()))
+    names = np.array([codes[f"{OFFER}{offer.data.program}"] for offer in offers], dtype=np.int64)
+    at_ms = np.array([_milliseconds(offer.data.decided_at) for offer in offers], dtype=np.int64)
+    state.names |= {code: codes.texts[code] for code in names.tolist()}
+    state.done.add(rows, names, DONE.period_of(np.maximum(at_ms, 0) // DAY_MS), most=1)
+    distinct, places = np.unique(rows, return_inverse=True)
+    newest = np.zeros(len(distinct), dtype=np.int64)
+    np.maximum.at(newest, places, at_ms)
+    return Changed(distinct, newest)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], records: Iterable[Record]) -> tuple[list[Any], list[Reject]]:
     events: list[Any] = []
     rejects: list[Reject] = []
     for record in records:
         if record.value is None:
             continue
         try:
-            events.append(_CUSTOMER.decode(record.value))
+            events.append(decoder.decode(record.value))
         except msgspec.ValidationError as error:
             rejects.append(Reject(record.offset, "invalid-event", str(error)))
         except (ValueError, RecursionError) as error:
@@ -135,6 +180,7 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
             state.consents[row] = consent_bits(event.data.consents)
             since = _milliseconds(event.data.first_seen_at) // DAY_MS
             state.known_since_day[row] = min(int(state.known_since_day[row]), max(since, 0))
+    put(state, [event.data for event in newest.values()], state.traits.keys())
     return Changed(rows[newer], at_ms[newer])
 
 

@@ -20,8 +20,9 @@ from services.segmentation.owned import EVERY_ROW, Owned
 from services.segmentation.positions import NOTHING, Positions
 from services.segmentation.recovery import Recovered, Recovery
 from services.segmentation.snapshots import Snapshot, SnapshotFiles, take_snapshot
+from services.segmentation.trait_columns import fill
 from services.segmentation.worker import Worker
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, SEGMENTATION_STATE
 from shared.service import OpenedPartition
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, Record
@@ -58,6 +59,12 @@ class Sources:
     """The same of customers-v1."""
     read_timeline: Callable[[int, Sequence[Position]], Awaitable[Timeline]]
     """(partition, vector) -> what lies beyond the vector."""
+    read_customers: Callable[[int, int], AsyncIterator[Sequence[Record]]]
+    """The same of customers-v1: where traits that rules name are taken from."""
+    read_products: Callable[[int, int], AsyncIterator[Sequence[Record]]]
+    """The same of products-v1."""
+    follow_products: Callable[[], AsyncIterator[tuple[int, Sequence[Record]]]]
+    """Its records as they come, by partition."""
     read_models: Callable[[int, int], AsyncIterator[Sequence[Record]]]
     """The same of scoring-models-v1 as of the changelog."""
     follow_models: Callable[[], AsyncIterator[Sequence[Record]]]
@@ -91,6 +98,9 @@ class SegmentationPartitions:
                 owned = self._worker.owned[number] = await self._recover(number)
             self._users[number].add(opened.topic)
         positions = owned.positions
+        if opened.topic == OFFERS.name:
+            # An offer that is read again changes nothing, so the group's own commits are enough.
+            return None
         return positions.resume if opened.topic == CUSTOMER_EVENTS.name else positions.customers_applied + 1
 
     async def close(self, topic: str, partition: int) -> None:
@@ -152,6 +162,7 @@ class SegmentationPartitions:
             way = "timeline"
             owned = self._start_from(number, recovered, snapshot)
             await self._catch_up(owned)
+        await fill(owned.state, number, self._worker.wanted_traits(), self._sources.read_customers)
         seconds = time.perf_counter() - began
         metrics.RECOVERY_SECONDS.labels(way).observe(seconds)
         log.info("partition %d: %d rows from the %s in %.2f s", number, owned.state.count, way, seconds)
@@ -248,6 +259,7 @@ class SegmentationPartitions:
 
     async def _settle_history(self, owned: Owned) -> None:
         """Memberships as of now, and every row into the changelog."""
+        await fill(owned.state, owned.number, self._worker.wanted_traits(), self._sources.read_customers)
         if not self._worker.market.buyers:
             self._worker.judge_by(self._worker.look_at_market(owned))
         owned.judged_by, owned.turned = self._worker.judged_by, EVERY_ROW

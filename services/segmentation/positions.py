@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -35,6 +35,10 @@ class Positions:
     """Origins that were rejected: the only ones that may come again."""
     doubtful: dict[int, int] = field(default_factory=dict)
     """Offset of each reject that may not be in the dead letters yet -> last offset of its batch."""
+
+    def copy(self) -> Positions:
+        """One of its own."""
+        return replace(self, vector=dict(self.vector), parked=set(self.parked), doubtful=dict(self.doubtful))
 
     @property
     def resume(self) -> int:

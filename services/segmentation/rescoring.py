@@ -52,7 +52,7 @@ class Rescoring:
         self._slices: Iterator[Slice] | None = None
         self._gathered: dict[int, Gathering] = {}
         self._seen: dict[int, Known] = {}
-        self._judged_half = False
+        self._owes_a_round = False
         self._tallies: dict[int, Tally] = {}
         self._worked = 0.0
         self._resume_at = 0.0
@@ -101,9 +101,9 @@ class Rescoring:
         return True
 
     def _waits_for_market(self) -> bool:
-        """Rebuilt rows wait for two rounds, and all rows for one, that a whole market was known in."""
+        """Rebuilt rows wait for two rounds, and all rows for one, with a whole market."""
         rebuilt = any(owned.silent_rounds and not owned.silent_customers_until for owned in self._worker.owned.values())
-        return rebuilt or self._judged_half
+        return rebuilt or self._owes_a_round
 
     def _pause_ms(self) -> int:
         return DAY_MS if self._worker.clock.mode == "replay" else int(self._worker.settings.rescore_seconds * 1000)
@@ -114,11 +114,12 @@ class Rescoring:
     def _walk(self) -> Iterator[Slice]:
         """Every row of every partition that is ours by then; rows that join later had a turn when they joined."""
         for number in sorted(self._worker.owned):
-            start = 0
-            while (owned := self._worker.owned.get(number)) is not None and start < owned.state.count:
+            start, owned = 0, self._worker.owned.get(number)
+            while owned is not None and self._worker.owned.get(number) is owned and start < owned.state.count:
                 yield Slice(owned, np.arange(start, min(start + SLICE_ROWS, owned.state.count), dtype=np.int64))
                 start += SLICE_ROWS
-            if owned is not None:
+            # Who lost the partition meanwhile, even if it is back, has not seen all of its rows.
+            if owned is not None and self._worker.owned.get(number) is owned:
                 owned.had_turns(self._worker.judged_by)
                 # Here and not at the end of the round: sorting a million amounts at once would take longer than a slice.
                 self._seen[number] = Known(self._gathered.pop(number, Gathering()).sample(), owned.generation)
@@ -146,7 +147,8 @@ class Rescoring:
         """From now on the market of this round is judged by; half a market is none, and leaves the last whole one."""
         ours = {number: seen for number, seen in self._seen.items() if (number, seen.generation) in self._owners()}
         market = self._worker.markets.merged(ours)
-        self._judged_half = market is None
+        # Judged by no market at all, customers have not been judged: not by a worker that has just begun, nor by one that waits for others.
+        self._owes_a_round = market is None or bool(market.buyers and not self._worker.market.buyers)
         if market is not None:
             if market.buyers:
                 self._worker.market = market

@@ -19,6 +19,8 @@ class SegmentationSettings(Settings):
     """Who does not buy within this many days is counted as gone."""
     needs_by: Literal["department", "category"] = "department"
     """What needs are told apart by, and what rules call a category; fine ones take more memory, about 60 bytes a customer and category."""
+    value_by: Literal["spend", "profit"] = "spend"
+    """What value classes and monetary value go by; profit needs unit costs on lines or in the product list."""
     discount_per_year: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     rescore_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How often everyone is re-scored with the wall clock; a replay does it once a replayed day."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -50,6 +51,8 @@ class Worker:
     model: ScoringModel = field(init=False)
     """In use."""
     reading: Reading = field(init=False)
+    asked_traits: frozenset[str] = frozenset()
+    """Named by a question that is being answered."""
     margin_share: float | None = None
     """Of all revenue whose cost is known."""
     _before: tuple[ScoringModel, Segments] | None = None
@@ -87,15 +90,29 @@ class Worker:
 
     def has_something_new(self) -> bool:
         """Is there another model, or are there other rules, than those in use?"""
-        return self.models.best_for(self.market) != self.model or self.new_segments is not None
+        return self.models.best_for(self.market) != self.model or self._newest_segments() is not self.segments
+
+    def wanted_traits(self) -> frozenset[str]:
+        """The traits that rules in use, and those waiting for their turn, name; and those that somebody asks about."""
+        waiting = self.new_segments.traits() if self.new_segments is not None else frozenset()
+        return self.segments.traits() | waiting | self.asked_traits
+
+    def has_traits(self, names: Collection[str]) -> bool:
+        """Are these columns whole in every partition?"""
+        return all(name in owned.state.traits and owned.state.traits[name].is_whole for owned in self.owned.values() for name in names)
+
+    def _newest_segments(self) -> Segments:
+        """New rules wait for the traits that they name."""
+        new = self.new_segments
+        return new if new is not None and self.has_traits(new.traits()) else self.segments
 
     def take_up_what_is_new(self) -> None:
         """Between two rounds of re-scoring: begin to judge by the best model and the newest rules there are by now."""
         if not self.has_something_new():
             return
         before = (self.model, self.segments)
-        self.model, self.segments = self.models.best_for(self.market), self.new_segments or self.segments
-        self._before, self.new_segments = before, None
+        self.model, self.segments = self.models.best_for(self.market), self._newest_segments()
+        self._before, self.new_segments = before, None if self.segments is self.new_segments else self.new_segments
         log.info("customers are judged by %s now", self.judged_by)
         for owned in self.owned.values():
             owned.take_up(self.judged_by)
@@ -113,6 +130,7 @@ class Worker:
             settings.defection_horizon_days,
             settings.discount_per_year,
             self.margin_share,
+            settings.value_by == "profit",
         )
 
     def now(self) -> datetime:

@@ -9,6 +9,9 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+EVENT_BYTES_MAX = 32 * 1024
+"""What a whole event may have as JSON, whatever the limits of its parts would allow."""
+
 
 class Contract(BaseModel):
     """What every model that crosses a service boundary has in common: frozen, strict, and closed to unknown fields of ours."""

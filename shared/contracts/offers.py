@@ -30,7 +30,7 @@ class OfferDecided(EventData):
 
 
 class PointsPosted(EventData):
-    """One entry of the loyalty ledger, and the balance after it as campaigns knew it then."""
+    """One entry of the loyalty ledger: points that came or went, and what caused it. A balance is asked for, never told."""
 
     event_type: ClassVar[str] = "dear.PointsPosted"
 

@@ -6,9 +6,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from shared.contracts.envelope import Contract, Currency, EventData, Minor, Name, Reference
+from shared.contracts.envelope import EVENT_BYTES_MAX, Contract, Currency, EventData, Minor, Name, Reference
 
 Quantity = Annotated[int, Field(ge=0, le=10**9)]
+_LINES = (
+    f"At most 2,000, and no more than the event takes as a whole: {EVENT_BYTES_MAX:,} bytes of JSON, which is about 280 lines with "
+    "department and category, and 580 with sku, quantity and amount alone. A longer receipt is sent as several purchases."
+)
 
 
 class PurchaseLine(Contract):
@@ -30,7 +34,7 @@ class PurchaseRecorded(EventData):
     reference: Reference | None
     store: Name
     currency: Currency
-    lines: Annotated[tuple[PurchaseLine, ...], Field(min_length=1, max_length=2000)]
+    lines: Annotated[tuple[PurchaseLine, ...], Field(min_length=1, max_length=2000, description=_LINES)]
 
 
 class PurchaseRefunded(EventData):

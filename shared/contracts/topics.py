@@ -95,7 +95,7 @@ SEGMENT_CHANGES = Topic(
 )  # fmt: skip
 OFFERS = Topic(
     "offers-v1", (OfferDecided,), key="customer id",
-    producers=("campaigns",), consumers=("notifications",), kept_for=WEEK,
+    producers=("campaigns",), consumers=("notifications", "segmentation"), kept_for=WEEK,
 )  # fmt: skip
 LOYALTY = Topic(
     "loyalty-v1", (PointsPosted,), key="customer id",

@@ -68,7 +68,14 @@ class StreamLoop:
         self.assigned_once = False
         parking = Parking(service.name, publish, ParkLimit(park_limit))
         handlers = {topic.name: handler for topic, handler in service.listens.items()}
-        self._settler = Settler(group=service.name, handlers=handlers, parking=parking, progress=progress, lock=self._working)
+        self._settler = Settler(
+            group=service.name,
+            handlers=handlers,
+            parking=parking,
+            progress=progress,
+            lock=self._working,
+            on_poison=service.on_poison,
+        )
         self.app = _faust_app(service.name, bootstrap_servers, session_seconds)
         self.app.transport = BatchTransport(
             self.app.conf.broker, self.app, ledger=self.ledger, group=self, lease=lease, batch_records=service.batch_records

@@ -28,6 +28,8 @@ PATIENCE = 1000
 class _Log:
     topic_id: str
     partitions: list[list[StoredRecord]]
+    first: list[int]
+    """By partition: the first offset that retention has left."""
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class MemoryBus:
         self._park_limit, self._batch_records, self._now_ms = park_limit, batch_records, now_ms
 
     def _new_log(self, topic: Topic) -> _Log:
-        return _Log(f"{topic.name}-id-{next(self._numbers)}", [[] for _ in range(topic.partitions)])
+        return _Log(f"{topic.name}-id-{next(self._numbers)}", [[] for _ in range(topic.partitions)], [0] * topic.partitions)
 
     # As the services' Publisher.
 
@@ -100,7 +102,8 @@ class MemoryBus:
 
     def records(self, topic: Topic, partition: int | None = None) -> list[StoredRecord]:
         """What was published to a topic, partition by partition."""
-        partitions = self._logs[topic.name].partitions
+        log = self._logs[topic.name]
+        partitions = [records[first:] for records, first in zip(log.partitions, log.first, strict=True)]
         return list(itertools.chain.from_iterable(partitions if partition is None else partitions[partition : partition + 1]))
 
     def events(self, topic: Topic) -> list[Any]:
@@ -110,6 +113,15 @@ class MemoryBus:
     def parked(self) -> list[dict[str, Any]]:
         """The `data` of every parked event."""
         return [event["data"] for event in self.events(DEAD_LETTERS)]
+
+    async def first_of_partition(self, topic: Topic, partition: int) -> int:
+        """The first offset that is still there."""
+        return self._logs[topic.name].first[partition]
+
+    def expire(self, topic: Topic) -> None:
+        """Retention removes everything that is in the topic now; its id stays."""
+        log = self._logs[topic.name]
+        log.first = [len(records) for records in log.partitions]
 
     def fail_publishes(self, times: int = 1, topic: Topic | None = None, *, sent_first: int = 0, error: Exception | None = None) -> None:
         """The next `times` publishes (to `topic`) fail, after having sent `sent_first` of their messages."""
@@ -131,7 +143,13 @@ class MemoryBus:
         parking = Parking(service.name, self.publish, ParkLimit(self._park_limit))
         handlers = {topic.name: handler for topic, handler in service.listens.items()}
         settler = Settler(
-            group=service.name, handlers=handlers, parking=parking, progress=Progress(), lock=asyncio.Lock(), sleep=_Impatience().sleep
+            group=service.name,
+            handlers=handlers,
+            parking=parking,
+            progress=Progress(),
+            lock=asyncio.Lock(),
+            on_poison=service.on_poison,
+            sleep=_Impatience().sleep,
         )
         self._groups[service.name] = _Group(service, settler)
 
@@ -183,7 +201,8 @@ class MemoryBus:
 
     async def _deliver(self, group: _Group, topic: str, partition: int) -> bool:
         log = self._logs[topic]
-        position = group.positions[topic, partition]
+        # What is not there any more is passed over without a word, as Kafka's clients do.
+        position = max(group.positions[topic, partition], log.first[partition])
         records = log.partitions[partition][position : position + self._batch_records]
         if not records:
             return False

@@ -12,6 +12,7 @@ BATCHES = Counter("dear_stream_batches_total", "Batches settled.", ["topic"])
 EVENTS = Counter("dear_stream_events_total", "Events settled, parked ones included.", ["topic"])
 PUBLISHED = Counter("dear_stream_published_total", "Messages that the broker acknowledged.", ["topic"])
 DEAD_LETTERS = Counter("dear_dead_letters_total", "Events parked.", ["topic", "reason"])
+EXPIRED = Counter("dear_stream_expired_total", "Records that retention removed before the group had read them.", ["topic"])
 RETRIES = Counter("dear_stream_retries_total", "Attempts that failed and were repeated.", ["reason"])
 HANDLER_SECONDS = Histogram(
     "dear_stream_handler_seconds",

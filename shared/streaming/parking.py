@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from shared.contracts.dead_letters import EventParked
@@ -21,6 +21,13 @@ log = logging.getLogger(__name__)
 WINDOW_SECONDS = 300.0
 TOLERATED_SHARE = 0.1
 DETAIL_LENGTH = 2000
+
+OnPoison = Callable[[Batch, Sequence[Reject]], Awaitable[None]]
+"""Tells a service of events that the stream is about to park because the handler fails on them."""
+
+
+async def nothing_to_note(batch: Batch, rejects: Sequence[Reject]) -> None:
+    """For services whose dead letters are all that is known of what they park."""
 
 
 class ParkLimit:

@@ -6,6 +6,9 @@ import time
 
 from shared.streaming.metrics import READY
 
+TAKES_NOTHING_NEW = "it takes nothing new: Dear is being stopped"
+"""What `/health/ready` says once nothing more can be accepted by a process; whoever stops everything waits for it."""
+
 
 class Progress:
     """Beats whenever something moved: a batch settled, a recovery went on, an outage was waited for.

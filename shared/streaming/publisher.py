@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -36,6 +37,10 @@ class KafkaPublisher:
         self._ordered: AIOKafkaProducer | None = None
         self._shared: AIOKafkaProducer | None = None
         self._locks: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._closed_to_requests = False
+        self._appending_count = 0
+        self._nothing_appending = asyncio.Event()
+        self._nothing_appending.set()
 
     async def start(self) -> None:
         """Connect. Raises Unavailable while the broker is away."""
@@ -95,11 +100,30 @@ class KafkaPublisher:
     async def append(self, topic: Topic, message: Message) -> None:
         """Send one message together with other callers' messages. Raises Unavailable and MessageTooLarge."""
         _check_size(topic, message)
+        if self._closed_to_requests:
+            raise Unavailable("Dear is being stopped and takes nothing new")
         partition = partition_for(message.key, topic.partitions)
         headers = list(message.headers)
         sending = _started(self._shared).send(topic.name, message.value, key=message.key, partition=partition, headers=headers)
-        await _acknowledged(sending)
+        with self._appending():
+            await _acknowledged(sending)
         PUBLISHED.labels(topic.name).inc()
+
+    @contextmanager
+    def _appending(self) -> Iterator[None]:
+        self._appending_count += 1
+        self._nothing_appending.clear()
+        try:
+            yield
+        finally:
+            self._appending_count -= 1
+            if not self._appending_count:
+                self._nothing_appending.set()
+
+    async def close_to_requests(self) -> None:
+        """Refuse every `append` from now on; returns when those that were let in are acknowledged or have failed. `publish` goes on."""
+        self._closed_to_requests = True
+        await self._nothing_appending.wait()
 
 
 def _started(producer: AIOKafkaProducer | None) -> AIOKafkaProducer:

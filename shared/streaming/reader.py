@@ -96,6 +96,20 @@ async def _bounds_at(bootstrap_servers: str, topic: Topic, partitions: Iterable[
     return {where.partition: found for where, found in bounds.items()}
 
 
+async def first_of_partition(bootstrap_servers: str, topic: Topic, partition: int) -> int:
+    """The first offset that is still there: what lies before it was removed by retention. Raises Unavailable."""
+    where = TopicPartition(topic.name, partition)
+    consumer = _consumer(bootstrap_servers)
+    try:
+        await consumer.start()
+        first: int = (await consumer.beginning_offsets([where]))[where]
+    except KafkaError as error:
+        raise Unavailable(f"broker: {error!r}") from error
+    finally:
+        await consumer.stop()
+    return first
+
+
 async def _bounds(consumer: Any, wanted: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
     """Firsts and ends; afterwards the partitions that hold something are assigned.
 

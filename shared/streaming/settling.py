@@ -11,7 +11,7 @@ from dataclasses import replace
 from shared.logs import where
 from shared.streaming.errors import InvalidEvents, Reject, Stuck, Unavailable
 from shared.streaming.metrics import BATCHES, EVENTS, HANDLER_SECONDS, RETRIES
-from shared.streaming.parking import Parking
+from shared.streaming.parking import OnPoison, Parking, nothing_to_note
 from shared.streaming.progress import Progress
 from shared.streaming.records import Batch, Handler, Record
 
@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 
 REPLAY_HEADER = "dear-replay-group"
 """On a dead letter put back into its topic: the one group that it is meant for."""
+REPLAY_OF_HEADER = "dear-replay-of"
+"""On a dead letter put back: the position that it was first parked at, however often it is put back (`topic id/partition/offset`)."""
+POISON = "poison"
+"""The reason of events that a handler fails on while their neighbours pass."""
 
 BATCH_ATTEMPTS = 3
 EVENT_ATTEMPTS = 2
@@ -41,6 +45,7 @@ class Settler:
         parking: Parking,
         progress: Progress,
         lock: asyncio.Lock,
+        on_poison: OnPoison = nothing_to_note,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._group = group
@@ -48,6 +53,7 @@ class Settler:
         self._parking = parking
         self._progress = progress
         self._lock = lock
+        self._on_poison = on_poison
         self._sleep = sleep
         self._passed_lately: set[str] = set()
 
@@ -114,7 +120,7 @@ class Settler:
             alone = replace(batch, records=[record])
             error = await self._apply(alone, is_ours, EVENT_ATTEMPTS) if len(batch.records) > 1 else failure
             if error is not None:
-                poison.append(Reject(record.offset, "poison", f"{type(error).__name__}: {error}"))
+                poison.append(Reject(record.offset, POISON, f"{type(error).__name__}: {error}"))
         if not poison:
             return
         if len(poison) == len(batch.records) and batch.topic not in self._passed_lately:
@@ -129,7 +135,7 @@ class Settler:
         for wait_seconds in _waits_for_outage():
             if not is_ours():
                 raise NotOurs(f"{batch.topic}/{batch.partition}")
-            failure = await failure_of(self._parking.park(batch, poison))
+            failure = await failure_of(self._park_poison(batch, poison))
             if failure is None:
                 return
             if not isinstance(failure, Unavailable):
@@ -137,6 +143,12 @@ class Settler:
             log.warning("parking waits: %s", failure)
             self._progress.beat()
             await self._sleep(wait_seconds)
+
+    async def _park_poison(self, batch: Batch, poison: list[Reject]) -> None:
+        """The service knows first: what it has noted stays parked if we die before the letters are out."""
+        async with self._lock:
+            await self._on_poison(batch, poison)
+        await self._parking.park(batch, poison)
 
 
 async def failure_of(work: Awaitable[None]) -> Exception | None:

@@ -26,6 +26,9 @@ from faust.types import TP
 
 from shared.streaming.leaving import Lease, elapsed
 from shared.streaming.ledger import Fetched, Ledger, Partition
+from shared.streaming.metrics import EXPIRED
+
+log = logging.getLogger(__name__)
 
 FETCH_BYTES_PER_RECORD = 256
 """What a partition's fetch may bring follows from how many records a batch may have; the broker rounds up to whole batches of its own."""
@@ -156,8 +159,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _committed_or_first(self, tp: aiokafka.TopicPartition) -> int:
         consumer = self._ensure_consumer()
         committed: int | None = await consumer.committed(tp)
-        first: int = (await consumer.beginning_offsets([tp]))[tp] if committed is None else committed
-        return first
+        first: int = (await consumer.beginning_offsets([tp]))[tp]
+        if committed is None:
+            return first
+        if committed < first:
+            # aiokafka would read on from there, too, and not tell.
+            log.error(
+                "%s/%d: offsets %d to %d were removed by retention before they were read", tp.topic, tp.partition, committed, first - 1
+            )
+            EXPIRED.labels(tp.topic).inc(first - committed)
+        return max(committed, first)
 
     async def read_from(self, topic: str, partition: int, offset: int) -> None:
         """Fetch from `offset` on. Does nothing where the partition is not ours any more."""

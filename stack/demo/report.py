@@ -64,7 +64,7 @@ def collect(up: dict[str, Any], replayed: Replayed) -> Report:
     latency = percentiles(replayed.latencies_ms)
     json = {
         **{key: totals[key] for key in TOTAL_KEYS},
-        # Identity counts durably; what the others park is only in the topic.
+        # Identity counts durably, poison too; what the others park is only in the topic.
         "parked": outcomes["parked"] + sum(letter.group != "identity" for letter in parked(up["kafka"]).values()),
         "ledger_sum": ledger["ledger_sum"],
         "ledger_balance": sum(_balances(services)),

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -84,46 +84,40 @@ def run_demo(demo: DemoOptions) -> int:
 class Guard:
     """What the demo knows of the stack that it runs on: where it answers, and that it still lives."""
 
-    def __init__(self, supervisor: Supervisor, up: dict[str, Any]) -> None:
+    def __init__(self, supervisor: Supervisor, up: dict[str, Any], watching: Future[None]) -> None:
         self.supervisor, self.up = supervisor, up
-        self.failure: Exception | None = None
+        self._watching = watching
         self.asked_to_leave = threading.Event()
 
-    def watch(self) -> None:
-        """Keep the parts alive, in a thread."""
-        try:
-            self.supervisor.run()
-        except OperatorError as failure:
-            self.failure = failure
-
     def check(self) -> None:
-        """Raises what made the stack fail, or Interrupted."""
-        if self.failure is not None:
-            raise self.failure
+        """Raises what ended the watch over the parts, whatever it was, or Interrupted."""
+        if self._watching.done():
+            self._watching.result()
         if self.asked_to_leave.is_set():
             raise Interrupted("interrupted; what was replayed stays in the data directory, run it again to go on.")
 
     def stay(self) -> None:
-        """Return when somebody wants to leave."""
-        while not self.asked_to_leave.wait(0.5) and self.failure is None:
-            pass
+        """Return when somebody wants to leave. Raises what ended the watch over the parts."""
+        while not self.asked_to_leave.wait(0.5):
+            if self._watching.done():
+                self._watching.result()
 
 
 @contextmanager
 def supervised(supervisor: Supervisor, data: str) -> Iterator[Guard]:
     """The whole system, up and watched; drained and stopped afterwards."""
     up = supervisor.start()
-    guard = Guard(supervisor, up)
-    watching = threading.Thread(target=guard.watch, daemon=True)
+    watcher = ThreadPoolExecutor(1, "watch")
     try:
+        _keep_to(supervisor.directory.path, data)
+        guard = Guard(supervisor, up, watcher.submit(supervisor.run))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: guard.asked_to_leave.set())
-        _keep_to(supervisor.directory.path, data)
-        watching.start()
         yield guard
     finally:
         say("draining and stopping ...")
         supervisor.stop()
+        watcher.shutdown()
 
 
 def _keep_to(data_dir: Path, data: str) -> None:

@@ -17,6 +17,7 @@ from stack.data_directory import DataDirectory
 from stack.exporting.tables import NAMES, TABLES, ExportTable
 from stack.exporting.writing import MANIFEST, partial_of, put_in_place, write_table
 from stack.http import RowAnswer, ask_rows
+from stack.keys import introduce_operator
 
 OVERLAP = timedelta(minutes=1)
 """Between increments of what is told apart by clocks: a row may come twice, none is missed."""
@@ -134,9 +135,11 @@ def _chosen(only: tuple[str, ...]) -> tuple[ExportTable, ...]:
 
 
 def _urls(options: ExportOptions, tables: tuple[ExportTable, ...]) -> Mapping[str, str]:
+    directory = DataDirectory(options.data_dir)
+    introduce_operator(directory, options.urls.values())
     if all(table.service in options.urls for table in tables):
         return options.urls
-    running: dict[str, str] = DataDirectory(options.data_dir).read_up()["services"]
+    running: dict[str, str] = directory.read_up()["services"]
     return {**running, **options.urls}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from services.campaigns.app import build
 from services.campaigns.store import watermarks
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, OFFERS, SEGMENT_CHANGES
 from shared.service import OpenedPartition
@@ -61,7 +60,7 @@ async def test_a_timeline_that_breaks_off_is_read_again_from_where_it_counts(wor
         return Breaking(world.identity.stored[partition], [Position("purchases-id", 0, 250)])
 
     await world.service.start({})
-    partitions = build(world.bus, world.settings, world.clock, breaking).partitions
+    partitions = world.build(breaking).partitions
     assert partitions is not None
     with pytest.raises(Unavailable):
         await partitions.open(opened)
@@ -72,6 +71,35 @@ async def test_a_timeline_that_breaks_off_is_read_again_from_where_it_counts(wor
     assert len(world.entries()) == 250
     assert watermarks.load(PARTITION).positions() == [Position("purchases-id", 0, 250)]
     assert await world.service.partitions.open(opened) is None
+
+
+async def test_what_retention_removed_before_it_was_read_comes_from_the_timeline(world: World) -> None:
+    """The ledger was down for longer than the topic keeps; the topic is the same one, its id too."""
+    await world.bus.start()
+    await world.identity.tell(1, bought("p1", 100), bought("p2", 100))
+    await world.bus.settle()
+    await world.bus.stop()
+    await world.identity.tell(1, bought("p3", 100), bought("p4", 100))
+    world.bus.expire(CUSTOMER_EVENTS)
+    await world.identity.tell(1, bought("p5", 100))
+    world.identity.reads.clear()
+    await world.bus.start()
+    assert sum(world.identity.reads) == 3, "what the watermark covers is not read again"
+    await world.bus.settle()
+    assert sorted(entry["cause_id"] for entry in world.entries()) == ["p1", "p2", "p3", "p4", "p5"]
+    world.identity.reads.clear()
+    await world.bus.restart()
+    assert world.identity.reads == [], "nothing is missing any more"
+
+
+async def test_what_retention_removed_after_it_was_read_is_not_asked_for(world: World) -> None:
+    await world.bus.start()
+    await world.identity.tell(1, bought("p1", 100), bought("p2", 100))
+    await world.bus.settle()
+    world.bus.expire(CUSTOMER_EVENTS)
+    world.identity.reads.clear()
+    await world.bus.restart()
+    assert world.identity.reads == []
 
 
 async def test_an_unreadable_event_of_the_timeline_does_not_stop_the_others(world: World) -> None:
@@ -85,7 +113,7 @@ async def test_an_unreadable_event_of_the_timeline_does_not_stop_the_others(worl
     async def read(partition: int, after: Sequence[Position]) -> Timeline:
         return timeline
 
-    partitions = build(world.bus, world.settings, world.clock, read).partitions
+    partitions = world.build(read).partitions
     assert partitions is not None
     await partitions.open(OpenedPartition(CUSTOMER_EVENTS.name, "another", PARTITION))
     assert len(world.entries()) == 2

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from services.campaigns.app import build
+from services.campaigns.partitions import ReadTimeline
 from services.campaigns.settings import CampaignsSettings
 from shared.clock import ReplayClock
 from shared.contracts.customers import CustomerPublished
@@ -15,6 +17,7 @@ from shared.contracts.envelope import EventData, derived_id, envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
 from shared.contracts.scores import Cause, Scores, SegmentEntered, SegmentLeft
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, LOYALTY, OFFERS, SEGMENT_CHANGES, Topic
+from shared.service import Service
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message, Position, Record, StoredRecord, origin_header
@@ -83,8 +86,8 @@ def bought(id: str, amount_minor: int, at: datetime = NOON) -> tuple[str, EventD
     return id, PurchaseRecorded(reference="loyalty_card:1", store="s", currency="USD", lines=(line,)), at
 
 
-def refunded(id: str, amount_minor: int, at: datetime = NOON) -> tuple[str, EventData, datetime]:
-    return id, PurchaseRefunded(reference="loyalty_card:1", store="s", currency="USD", amount_minor=amount_minor), at
+def refunded(id: str, amount_minor: int, at: datetime = NOON, of: str | None = None) -> tuple[str, EventData, datetime]:
+    return id, PurchaseRefunded(reference="loyalty_card:1", store="s", currency="USD", amount_minor=amount_minor, purchase_id=of), at
 
 
 class World:
@@ -93,8 +96,12 @@ class World:
     def __init__(self, settings: CampaignsSettings, clock: ReplayClock, bus: MemoryBus, database: Any) -> None:
         self.settings, self.clock, self.bus, self.database = settings, clock, bus, database
         self.identity = Identity(bus)
-        self.service = build(bus, settings, clock, self.identity.read)
+        self.service = self.build(self.identity.read)
         bus.add(self.service)
+
+    def build(self, read_timeline: ReadTimeline) -> Service:
+        """Campaigns with a timeline of the test's own."""
+        return build(self.bus, self.settings, self.clock, read_timeline, partial(self.bus.first_of_partition, CUSTOMER_EVENTS))
 
     async def know(self, number: int, version: int = 1, members: Sequence[int] = (), first_seen_at: datetime = NOON) -> None:
         """Identity publishes a customer."""

@@ -48,7 +48,10 @@ def test_the_database_keeps_what_it_acknowledged_when_it_is_killed(tmp_path, run
 
     writer = threading.Thread(target=write)
     writer.start()
+    deadline = time.monotonic() + 60
     while len(acknowledged) < 200:
+        assert writer.is_alive(), "the writer gave up before anything was killed"
+        assert time.monotonic() < deadline, len(acknowledged)
         time.sleep(0.01)
     database.kill()
     writer.join()

@@ -14,13 +14,13 @@ from dataclasses import asdict
 
 import pytest
 
-from shared.contracts.topics import PURCHASES
+from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
 from shared.kafka_admin import sender
 from stack import dead_letters
 from stack.clocks import advance_clocks
 from stack.demo.history import complete_journey
 from stack.demo.quiet import has_passed, wait_until_quiet
-from stack.demo.report import Replayed, collect, differences, is_known
+from stack.demo.report import Replayed, collect, differences, is_decided, is_known
 from stack.demo.tills import Tills, introduce
 from stack.http import ServiceAway, ask
 from tests.conftest import TEST_BROKER
@@ -78,7 +78,8 @@ def test_totals_are_exact_when_every_service_is_killed_at_once_on_the_way(system
     assert len(killed) == 4
     assert not set(killed.values()) & set(system.pids().values())
     assert differences(report, asdict(history.expected())) == [], system.last_words()
-    assert len(tills.flight.latencies_ms) == BASKETS
+    # A ledger entry that is told while its worker dies is told again, and measured once, if at all.
+    assert 0.95 * BASKETS <= len(tills.flight.latencies_ms) <= BASKETS
     assert tuple(report) == REPORT_KEYS
     assert tuple(report["offers"]) == ("total", "held_out", "sent", "failed", "unknown", "pending", "suppressed")
     assert tuple(report["latency_ms"]) == ("p50", "p99")
@@ -106,6 +107,8 @@ def test_a_day_decides_what_waited_for_the_morning(system, up):
     for _ in range(3):
         advance_clocks(up, 8 * 3600)
         wait_until_quiet(up, PATIENCE_SECONDS)
+    # A message that was being sent when its process was killed is decided when its lease ends.
+    wait_until_quiet(up, PATIENCE_SECONDS, also=lambda: is_decided(up))
     offers = ask(f"{up['services']['campaigns']}/v1/reports/offers")
     assert offers["pending"] == 0
     assert offers["sent"] > 0
@@ -178,32 +181,70 @@ def test_a_bad_item_of_a_batch_does_not_reject_its_neighbours(system, up):
     assert ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"] == before + 2
 
 
+def visit(number, **data):
+    body = {"reference": "loyalty_card:1", "kind": "StoreVisited", "properties": {}} | data
+    return {**sale(f"visit-{number}"), "type": "dear.InteractionRecorded", "data": body}
+
+
+def form(number, **data):
+    consents = [{"purpose": "marketing", "channel": "email", "granted": True}]
+    return {**sale(f"form-{number}"), "type": "dear.ConsentChanged", "data": {"reference": "loyalty_card:1", "consents": consents} | data}
+
+
+def bad_of(make):
+    """What is wrong with an event in any topic."""
+    return {
+        "malformed_json": b'{"specversion": "1.0", ',
+        "missing_reference": json.dumps(without(make(1), "data", "reference")).encode(),
+        "unknown_type": json.dumps({**make(2), "type": "dear.Unheard"}).encode(),
+        "oversized": json.dumps(make(3, more="s" * 40_000)).encode(),
+        "ahead_of_clock": json.dumps({**make(4), "time": "2099-01-01T00:00:00Z"}).encode(),
+        "time_out_of_range": json.dumps({**make(5), "time": "1969-12-31T23:59:59Z"}).encode(),
+    }
+
+
+BAD_OVER_KAFKA = {
+    PURCHASES: (sale, BAD | bad_of(sale)),
+    INTERACTIONS: (visit, bad_of(visit) | {"wrong_topic": json.dumps(sale(6)).encode()}),
+    CUSTOMER_UPDATES: (form, bad_of(form) | {"invalid": json.dumps(form(7, consents=[])).encode()}),
+}
+
+
 def test_bad_input_over_kafka_is_parked_with_its_reason_and_neighbours_pass(system, up):
-    before = ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"]
+    before = ask(f"{up['services']['identity']}/v1/outcomes")
+    points = ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"]
     with sender(up["kafka"]) as out:
-        for number, bad in enumerate(BAD.values()):
-            # One key: all in one partition, each bad one between two good ones.
-            out.send(PURCHASES.name, b"loyalty_card:1", json.dumps(sale(f"kafka-{number}")).encode())
-            out.send(PURCHASES.name, b"loyalty_card:1", bad)
-        out.send(PURCHASES.name, b"loyalty_card:1", json.dumps(sale("kafka-last")).encode())
+        for topic, (make, bad) in BAD_OVER_KAFKA.items():
+            for number, each in enumerate(bad.values()):
+                # One key: all in one partition, each bad one between two good ones.
+                out.send(topic.name, b"loyalty_card:1", json.dumps(make(f"kafka-{number}")).encode())
+                out.send(topic.name, b"loyalty_card:1", each)
+            out.send(topic.name, b"loyalty_card:1", json.dumps(make("kafka-last")).encode())
     wait_until_quiet(up, PATIENCE_SECONDS)
 
     letters = dead_letters.parked(up["kafka"])
-    assert Counter(letter.reason for letter in letters.values()) == Counter(list(BAD)), system.last_words()
+    expected = Counter((topic.name, reason) for topic, (_, bad) in BAD_OVER_KAFKA.items() for reason in bad)
+    assert Counter((letter.topic, letter.reason) for letter in letters.values()) == expected, system.last_words()
     assert all(letter.group == "identity" and letter.detail for letter in letters.values())
-    assert ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"] == before + len(BAD) + 1
-    assert ask(f"{up['services']['identity']}/v1/outcomes")["parked"] == len(BAD)
+    good = {topic: len(bad) + 1 for topic, (_, bad) in BAD_OVER_KAFKA.items()}
+    assert ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"] == points + good[PURCHASES]
+    after = ask(f"{up['services']['identity']}/v1/outcomes")
+    assert after["parked"] == before["parked"] + len(letters)
+    assert after["accepted"] == before["accepted"] + sum(good.values())
 
 
 def test_a_parked_event_that_is_still_bad_when_replayed_is_parked_again_and_counts_once(system, up):
+    before = ask(f"{up['services']['identity']}/v1/outcomes")
     letters = dead_letters.parked(up["kafka"])
     chosen = dead_letters.Choice(reason="negative_amount").of(letters)
     with sender(up["kafka"]) as out:
         dead_letters.replay(chosen, out)
     until(lambda: has_passed(up["kafka"]))
-    until(lambda: len(dead_letters.parked(up["kafka"])) == len(BAD))
+    until(lambda: len(dead_letters.parked(up["kafka"])) == len(letters))
     again = dead_letters.Choice(reason="negative_amount").of(dead_letters.parked(up["kafka"]))
     assert [letter.value_base64 for letter in again.values()] == [letter.value_base64 for letter in chosen.values()]
+    assert again.keys() != chosen.keys()
+    assert ask(f"{up['services']['identity']}/v1/outcomes") == before
 
 
 @pytest.mark.skipif(TEST_BROKER == "kafka", reason="only the embedded broker is ours to bring back")
@@ -236,13 +277,13 @@ def test_a_database_that_dies_is_brought_back_and_everything_goes_on(system, up)
 
 
 def test_nothing_is_lost_when_everything_stops_and_starts_again(system, up, history):
-    wait_until_quiet(up, PATIENCE_SECONDS)
+    wait_until_quiet(up, PATIENCE_SECONDS, also=lambda: is_decided(up))
     before = collect(up, Replayed(1, 1.0, [])).json
     system.stop()
     assert not (system.data_dir / "up.json").exists()
 
     again = system.start()
-    wait_until_quiet(again, PATIENCE_SECONDS)
+    wait_until_quiet(again, PATIENCE_SECONDS, also=lambda: is_decided(again))
     after = collect(again, Replayed(1, 1.0, [])).json
     unchanged = ("purchases", "lines", "customers", "bought_minor", "refunded_minor", "coupon_redemptions", "ledger_sum", "ledger_balance")
     assert {key: after[key] for key in unchanged} == {key: before[key] for key in unchanged}, system.last_words()

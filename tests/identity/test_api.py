@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.identity import app as identity
+from services.identity import metrics
+from services.identity.domain.segment import MESSAGE_TYPES
 from services.identity.settings import IdentitySettings
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
-from shared.problems import MEDIA_TYPE, add_problem_answers
+from shared.access.gate import Gate, open_gate
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
+from shared.http import create_app
+from shared.problems import MEDIA_TYPE
+from shared.streaming.memory import MemoryBus
+from shared.streaming.progress import Progress
+from shared.streaming.records import Message
 from tests.identity.test_handlers import BAD
 from tests.identity.world import CARD, NOON, World, consent, day, identify, interaction, purchase, refund
 
@@ -27,13 +35,16 @@ BATCH = {"content-type": "application/cloudevents-batch+json; charset=utf-8"}
 
 @asynccontextmanager
 async def client_of(world: World, settings: IdentitySettings | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = FastAPI()
     service = identity.build(world.bus, settings, world.clock) if settings else world.service
-    app.include_router(service.api)
-    add_problem_answers(app)
+    app = create_app(service, world.clock, Progress(), gate=gate_with(settings.ingest_write_keys) if settings else None)
     await world.start()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity") as client:
         yield client
+
+
+def gate_with(write_keys: tuple[str, ...]) -> Gate:
+    """As on loopback with these write keys and no other key."""
+    return Gate(open_gate().keyring, is_loopback=True, write_keys=write_keys)
 
 
 def is_problem(answer: httpx.Response, status: int, reason: str | None = None) -> bool:
@@ -111,6 +122,71 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read(world: Worl
         assert is_problem(await client.post("/v1/batch", content=b" " * 512_001), 413, "oversized")
 
 
+def in_headers(sent: dict[str, Any]) -> dict[str, str]:
+    """A CloudEvent's attributes as a sender in binary mode writes them."""
+    return {f"ce-{name}": quote(str(value), safe="!$&'()*+,/:;=?@") for name, value in sent.items() if name != "data"}
+
+
+async def test_an_event_in_headers_is_the_same_event_as_in_the_body(world: World) -> None:
+    async with client_of(world) as client:
+        sent = purchase("reçu 1%", source='till/"main"')
+        answer = await post(client, sent["data"], {"content-type": "application/json", **in_headers(sent)})
+        assert (answer.status_code, answer.json()["source"], answer.json()["id"]) == (202, 'till/"main"', "reçu 1%")
+        assert (await post(client, sent)).status_code == 202
+        await world.bus.settle()
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("change", [{"ce-id": "100%"}, {"ce-id": "%C0%A0"}, {"ce-time": "noon"}, {"content-type": "text/xml"}])
+async def test_headers_that_are_no_event_are_refused(world: World, change: dict[str, str]) -> None:
+    async with client_of(world) as client:
+        sent = purchase("1")
+        answer = await post(client, sent["data"], {"content-type": "application/json", **in_headers(sent), **change})
+        assert is_problem(answer, 422, "invalid")
+        assert world.bus.records(PURCHASES) == []
+
+
+async def test_a_packed_body_is_unpacked_up_to_the_limit(world: World) -> None:
+    async with client_of(world) as client:
+        packed = {**BATCH, "content-encoding": "gzip"}
+        assert (await post(client, gzip.compress(json.dumps([purchase("1")]).encode()), packed)).status_code == 202
+        bomb = gzip.compress(b"[" + b" " * 50_000_000 + b"]")
+        assert len(bomb) < 100_000
+        assert is_problem(await post(client, bomb, packed), 413, "oversized")
+        for broken in (b"[]", gzip.compress(b"[]")[:-4], gzip.compress(b"[]") + b"x", b""):
+            assert is_problem(await post(client, broken, packed), 400, "malformed_json")
+        assert is_problem(await post(client, b"[]", {**BATCH, "content-encoding": "br"}), 415)
+
+
+async def test_whoever_finds_no_room_to_wait_is_told_to_come_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker answers slowly; three events may wait, and one batch that is alone is let in however long it is."""
+    slow = asyncio.Event()
+
+    async def append(topic: Topic, message: Message) -> None:
+        await slow.wait()
+        await MemoryBus.append(world.bus, topic, message)
+
+    monkeypatch.setattr(world.bus, "append", append)
+    async with client_of(world, IdentitySettings(ingest_waiting_limit=3)) as client:
+        first = asyncio.create_task(post(client, [purchase(str(number)) for number in range(2)], BATCH))
+        while not in_progress():
+            await asyncio.sleep(0)
+        for sent, headers, path in (([purchase("a"), purchase("b")], BATCH, "/v1/events"), ({"batch": [TRACK, TRACK]}, {}, "/v1/batch")):
+            answer = await post(client, sent, headers, path)
+            assert is_problem(answer, 429)
+            assert answer.headers["retry-after"] == "1"
+        second = asyncio.create_task(post(client, purchase("c")))
+        slow.set()
+        assert [(await each).status_code for each in (first, second)] == [202, 202]
+        assert not in_progress()
+        assert (await post(client, [purchase(str(number)) for number in range(9)], BATCH)).status_code == 202
+
+
+def in_progress() -> float:
+    return float(metrics.WAITING._value.get())
+
+
 async def test_another_content_type_is_refused(world: World) -> None:
     async with client_of(world) as client:
         assert is_problem(await post(client, purchase("1"), {"content-type": "text/plain"}), 415)
@@ -123,7 +199,7 @@ def basic(key: str) -> dict[str, str]:
 @pytest.mark.parametrize("given", [{}, basic("wrong"), basic(""), {"authorization": "Basic %%%"}, {"authorization": "Bearer no"}])
 async def test_with_write_keys_nobody_sends_without_one(world: World, given: dict[str, str]) -> None:
     async with client_of(world, IdentitySettings(ingest_write_keys=("k1", "k2"))) as client:
-        for path in ("/v1/events", "/v1/track", "/v1/identify", "/v1/batch"):
+        for path in ("/v1/events", *(f"/v1/{each}" for each in (*MESSAGE_TYPES, "batch"))):
             answer = await post(client, {"batch": []}, {**ONE, **given}, path)
             assert is_problem(answer, 401)
             assert answer.headers["www-authenticate"].startswith("Basic")
@@ -164,7 +240,7 @@ async def test_segment_messages_become_events(live_world: World) -> None:
 
 async def test_a_segment_batch_answers_per_item(world: World) -> None:
     async with client_of(world) as client:
-        bad = [{"type": "page"}, {"type": "track"}, {**ORDER, "properties": {"products": [{"sku": "a", "price": -1}]}}, 7]
+        bad = [{"type": "turn"}, {"type": "track"}, {**ORDER, "properties": {"products": [{"sku": "a", "price": -1}]}}, 7]
         answer = await client.post("/v1/batch", json={"batch": [TRACK, *bad, IDENTIFY], "sentAt": "2026-03-01T12:00:00Z"})
         assert answer.status_code == 200
         reasons = [item.get("problem", {}).get("reason") for item in answer.json()["items"]]
@@ -182,6 +258,16 @@ async def test_a_segment_retry_with_a_new_sent_at_is_a_repeat(live_world: World)
         await live_world.bus.settle()
         outcomes = (await client.get("/v1/outcomes")).json()
         assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (1, 1, 0)
+
+
+async def test_a_message_id_that_is_used_again_for_something_else_is_quarantined(live_world: World) -> None:
+    async with client_of(live_world) as client:
+        for price in (19.99, 29.99):
+            told = {**ORDER, "timestamp": "2026-03-01T12:00:00Z", "properties": {"products": [{"sku": "a", "price": price}]}}
+            assert (await client.post("/v1/track", json=told)).status_code == 200
+        await live_world.bus.settle()
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (1, 0, 1)
 
 
 async def test_a_customer_is_found_by_any_reference_and_spelling(world: World) -> None:
@@ -275,7 +361,7 @@ async def test_the_overview_counts(world: World) -> None:
         await world.send(purchase("4", None), purchase("5", None, amount=50), refund("6", None), purchase("9", None, at=day(1)))
         outcomes = (await client.get("/v1/outcomes")).json()
         assert outcomes == {
-            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "parked": 1, "merges_refused": 1,
+            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "parked": 1, "merges_refused": 1,
             "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"merges_off": 1}},
         }  # fmt: skip
         assert (await client.get("/v1/summary")).json() == {"customers": 2, "events": 8, "anonymous": 4}

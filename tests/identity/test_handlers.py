@@ -13,11 +13,11 @@ from pymongo.errors import AutoReconnect
 
 from services.identity.domain.resolution import new_profile_id
 from services.identity.store import customers, positions, references
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, INTERACTIONS, PURCHASES
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, INTERACTIONS, PURCHASES, Topic
 from shared.streaming.errors import InvalidEvents, Unavailable
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
-from shared.streaming.records import Batch, read_origin
+from shared.streaming.records import ORIGIN_HEADER, Batch, Message, read_origin
 from tests.identity.world import CARD, World, batch, consent, day, identify, interaction, message, purchase, refund, topic_of
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +59,7 @@ async def test_a_purchase_is_kept_and_passed_on_under_its_profile(world: World) 
     assert (position.offset, appended_ms) == (0, read.timestamp)
     customer = newest_customer(world.bus)
     assert (customer["customer_id"], customer["members"], customer["references"], customer["version"]) == (PROFILE, [PROFILE], [CARD], 1)
-    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 async def test_refunds_and_interactions_take_the_same_way(world: World) -> None:
@@ -79,7 +79,7 @@ async def test_a_redelivery_is_passed_on_again_from_the_same_origin(world: World
     await world.bus.settle()
     assert passed_on(world.bus) == ["1", "2", "1", "2"]
     assert effects(world.bus) == {"1": 1, "2": 1}
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 async def test_a_repeat_is_counted_once_and_not_passed_on(world: World) -> None:
@@ -96,7 +96,7 @@ async def test_a_repeat_inside_one_batch_is_a_repeat_also_when_the_batch_comes_a
     world.bus.redeliver(PURCHASES)
     await world.bus.settle()
     assert passed_on(world.bus) == ["1", "2", "1", "2"]
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 1, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 1, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
@@ -309,31 +309,49 @@ async def test_an_older_purchase_moves_the_day_a_customer_was_first_seen(world: 
     assert newest_customer(world.bus)["version"] == 2
 
 
+def bad_of(make: Any, topic: Topic) -> list[tuple[Any, Topic, str]]:
+    """What is wrong with an event in any topic."""
+    sent = make("x")
+    return [
+        (b"{", topic, "malformed_json"),
+        (b"", topic, "malformed_json"),
+        ({**sent, "data": {name: value for name, value in sent["data"].items() if name != "reference"}}, topic, "missing_reference"),
+        ({**sent, "type": "dear.Wish"}, topic, "unknown_type"),
+        ({**sent, "data": {**sent["data"], "more": "x" * 40_000}}, topic, "oversized"),
+        ({**sent, "time": "2099-01-01T00:00:00Z"}, topic, "ahead_of_clock"),
+        ({**sent, "time": "1969-12-31T23:59:59Z"}, topic, "time_out_of_range"),
+        ({**sent, "time": "soon"}, topic, "invalid"),
+    ]
+
+
+def stated(id: str) -> dict[str, Any]:
+    return consent(id, True)
+
+
+NEIGHBOURS = {PURCHASES: purchase, INTERACTIONS: interaction, CUSTOMER_UPDATES: stated}
 BAD = [
-    (b"{", PURCHASES, "malformed_json"),
-    (b"", PURCHASES, "malformed_json"),
-    ({**purchase("x"), "data": {"store": "s", "currency": "USD", "lines": []}}, PURCHASES, "missing_reference"),
+    *(each for topic, make in NEIGHBOURS.items() for each in bad_of(make, topic)),
     (purchase("x", amount=-1), PURCHASES, "negative_amount"),
-    ({**purchase("x"), "type": "dear.Wish"}, PURCHASES, "unknown_type"),
-    (interaction("x"), PURCHASES, "wrong_topic"),
-    (interaction("x", note="x" * 40_000), INTERACTIONS, "oversized"),
+    (refund("x", amount=-1), PURCHASES, "negative_amount"),
     ({**purchase("x"), "data": {**purchase("x")["data"], "currency": "THB"}}, PURCHASES, "foreign_currency"),
-    ({**purchase("x"), "time": "2099-01-01T00:00:00Z"}, PURCHASES, "ahead_of_clock"),
-    ({**purchase("x"), "time": "soon"}, PURCHASES, "invalid"),
+    (interaction("x"), PURCHASES, "wrong_topic"),
+    (purchase("x"), INTERACTIONS, "wrong_topic"),
+    (interaction("x"), CUSTOMER_UPDATES, "wrong_topic"),
+    (identify("x", ()), CUSTOMER_UPDATES, "missing_reference"),
 ]
 
 
-@pytest.mark.parametrize(("bad", "topic", "reason"), BAD, ids=[reason for _, _, reason in BAD])
-async def test_what_is_wrong_is_parked_with_its_reason_and_its_neighbours_pass(world: World, bad: Any, topic: Any, reason: str) -> None:
+@pytest.mark.parametrize(("bad", "topic", "reason"), BAD, ids=[f"{topic.name}-{reason}" for _, topic, reason in BAD])
+async def test_what_is_wrong_is_parked_with_its_reason_and_its_neighbours_pass(world: World, bad: Any, topic: Topic, reason: str) -> None:
     await world.start()
-    neighbour = {"purchases-v1": purchase, "interactions-v1": interaction}[topic.name]
+    neighbour = NEIGHBOURS[topic]
     sent = batch(topic, neighbour("1"), bad, neighbour("2"))
     for _ in range(2):
         with pytest.raises(InvalidEvents) as invalid:
             await world.service.listens[topic](sent)
     assert [(reject.offset, reject.reason) for reject in invalid.value.rejects] == [(1, reason)]
-    assert effects(world.bus) == {"1": 1, "2": 1}
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 1}
+    assert effects(world.bus) == ({} if topic is CUSTOMER_UPDATES else {"1": 1, "2": 1})
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 1}
     [noted] = world.database["outcomes"].find({"outcome": "parked"})
     assert noted["reason"] == reason
 
@@ -356,3 +374,28 @@ async def test_what_every_source_sends_ends_in_exactly_one_outcome(world: World)
     await (await world.start()).send(*sent)
     assert sum(positions.outcomes().values()) == len(sent)
     assert {topic_of(each).name for each in sent} == {topic.name for topic in world.service.listens}
+
+
+async def test_a_record_in_binary_mode_is_the_event_that_its_structured_twin_is(world: World) -> None:
+    await world.start()
+    sent = purchase("reçu 1")
+    attributes = [(f"ce_{name}", str(value).encode()) for name, value in sent.items() if name != "data"]
+    binary = Message(CARD.encode(), json.dumps(sent["data"]).encode(), [*attributes, ("content-type", b"application/json")])
+    for told in (binary, message(sent)):
+        await world.bus.append(PURCHASES, told)
+    await world.bus.settle()
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 1, "quarantined": 0, "parked": 0}
+    [passed] = world.bus.records(CUSTOMER_EVENTS)
+    assert json.loads(passed.value or b"")["id"] == "reçu 1"
+    assert [name for name, _ in passed.headers] == [ORIGIN_HEADER]
+
+
+async def test_a_record_with_bad_headers_is_parked_with_them_and_its_neighbour_passes(world: World) -> None:
+    await world.start()
+    bad = [("ce_id", b"\xff"), ("ce_type", b"dear.PurchaseRecorded")]
+    await world.bus.append(PURCHASES, Message(CARD.encode(), b"{}", bad))
+    await world.send(purchase("2"))
+    [parked] = world.bus.parked()
+    assert (parked["reason"], parked["detail"]) == ("invalid", "ce_id: UTF-8 is expected")
+    assert [name for name, _ in parked["headers"]] == ["ce_id", "ce_type"]
+    assert passed_on(world.bus) == ["2"]

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
 from pathlib import Path
 
 import httpx
 import pytest
 
+from services.identity.domain.segment import MESSAGE_TYPES
+from services.identity.settings import IdentitySettings
 from services.identity.store import positions
 from tests.identity.test_api import client_of
 from tests.identity.world import World
 
 pytestmark = pytest.mark.anyio
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "integrate.md").read_text()
-REQUESTS = re.findall(r"curl http://127\.0\.0\.1:8081(\S+) -H 'Content-Type: (\S+)'[^\n]* --data '(.*?)'\n", GUIDE, flags=re.DOTALL)
+REQUESTS = re.findall(r"curl http://127\.0\.0\.1:8081(\S+) ([^\n]*?)--data '(.*?)'\n", GUIDE, flags=re.DOTALL)
+SIGNED = re.findall(r"ORDER='(.*?)'\n.*?curl http://127\.0\.0\.1:8081(\S+) ([^\n]*) -d \"\$ORDER\"\n", GUIDE, flags=re.DOTALL)
+SEGMENT = [f"/v1/{each}" for each in (*MESSAGE_TYPES, "batch")]
+
+
+def headers_of(written: str) -> dict[str, str]:
+    return dict(header.split(": ", 1) for header in re.findall(r"-H '([^']*)'", written))
 
 
 async def test_every_request_of_the_guide_is_accepted(live_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.identity.api.customers.EFFECT_SECONDS", 0.05)
-    assert len(REQUESTS) == GUIDE.count("--data")
-    async with client_of(live_world) as client:
-        for path, media, body in REQUESTS:
-            answer = await client.post(path, content=body, headers={"content-type": media})
-            assert answer.status_code == (200 if media == "application/json" and "consents" not in path else 202), answer.text
+    assert len(REQUESTS) + len(SIGNED) == GUIDE.count("curl http")
+    async with client_of(live_world, IdentitySettings(shopify_webhook_secrets=("s",))) as client:
+        for path, written, body in REQUESTS:
+            answer = await client.post(path, content=body, headers=headers_of(written))
+            assert answer.status_code == (200 if path in SEGMENT else 202), answer.text
+        for body, path, written in SIGNED:
+            signature = base64.b64encode(hmac.new(b"s", body.encode(), hashlib.sha256).digest()).decode()
+            answer = await client.post(path, content=body, headers={**headers_of(written), "x-shopify-hmac-sha256": signature})
+            assert (answer.status_code, answer.json()["accepted"]) == (200, 3)
         await live_world.bus.settle()
         counts = positions.outcomes()
-        assert (counts["accepted"], counts["anonymous"]) == (9, 1)
-        assert sum(counts.values()) == 10
+        assert (counts["accepted"], counts["anonymous"]) == (17, 1)
+        assert sum(counts.values()) == 18
         assert (await found(client, "loyalty_card:42"))["traits"] == {"city": "Chiang Mai", "first_name": "Ann"}
+        firm = {"company": "Initech", "company_employees": 329, "company_id": "f-1"}
+        assert (await found(client, "user:u-7"))["traits"] == {"name": "Ann", **firm}
 
 
 async def found(client: httpx.AsyncClient, reference: str) -> dict[str, object]:

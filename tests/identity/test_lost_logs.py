@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from pymongo.errors import AutoReconnect
 
 from services.identity.domain.resolution import new_profile_id
 from services.identity.store import customers, positions
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, PURCHASES
-from shared.problems import add_problem_answers
+from shared.http import create_app
 from shared.streaming.errors import Unavailable
 from shared.streaming.partitions import partition_for
+from shared.streaming.progress import Progress
 from shared.streaming.records import Position, StoredRecord, read_origin
 from shared.timeline import Timeline, read_timeline
 from tests.identity.test_handlers import effects, passed_on
@@ -27,9 +27,7 @@ TARGET = partition_for(new_profile_id(CARD).encode())
 
 async def catch_up(world: World, after: tuple[Position, ...] = (), target: int = TARGET) -> tuple[list[str], dict[Any, int]]:
     """Ids of the events that a reader is told, in order, and up to where it then is."""
-    app = FastAPI()
-    app.include_router(world.service.api)
-    add_problem_answers(app)
+    app = create_app(world.service, world.clock, Progress())
     timeline = await read_timeline("http://identity", target, after, httpx.ASGITransport(app))
     told = await everything(timeline)
     ids = [purchase_id(record.value) for record in told]

@@ -98,7 +98,7 @@ class World:
 
     def worker(self) -> Any:
         """Another worker of identity, with a memory of its own."""
-        return app.build(self.bus, self.settings, self.clock)
+        return app.build(self.bus, self.settings, self.clock, self.bus.first_of_partition)
 
     async def start(self) -> World:
         """Ready for the first batch."""

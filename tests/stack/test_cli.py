@@ -99,3 +99,18 @@ def test_a_port_base_counts_in_the_documented_order():
     assert ports_from(9000) == Ports(9000, 9001, 9002, 9003, 9004, 9005, 9006, 9007, 9008)
     assert PORT_COUNT == 9
     assert ports_from(None).url("identity") == "http://127.0.0.1:8081"
+
+
+def test_a_service_that_could_check_no_key_does_not_listen_to_the_network():
+    for name in ("identity", "segmentation", "campaigns", "notifications"):
+        ran = dear(name, "api", DEAR_HOST="0.0.0.0", DEAR_KEY_PEPPER="", DEAR_INGEST_WRITE_KEYS="")
+        assert ran.returncode == 1
+        assert "DEAR_KEY_PEPPER" in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_keys_without_a_running_stack_or_scopes_are_said_to_be_so(tmp_path):
+    ran = dear("keys", "create", "--scopes", "ingest", "--json", "--data-dir", str(tmp_path))
+    assert ran.returncode == 3
+    assert "nothing is up" in ran.stderr
+    assert dear("keys", "create").returncode == 2

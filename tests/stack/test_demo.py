@@ -1,7 +1,11 @@
 """The demo's history is exact, its count of what is under way is right, and its report notices what is wrong."""
 
+import signal
+import threading
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +17,7 @@ from shared.contracts.purchases import PurchaseRecorded, total_minor
 from stack.demo.flight import AHEAD_MAX, IN_FLIGHT_MAX, Flight, percentiles
 from stack.demo.history import Totals, cdnow, complete_journey
 from stack.demo.report import differences
+from stack.demo.run import Guard, Interrupted, supervised
 from stack.demo.tables import WORDS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -21,6 +26,60 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def journey():
     return complete_journey()
+
+
+class Supervised:
+    """Stands in for a supervisor whose watch ends in a way that nobody foresaw."""
+
+    def __init__(self, data_dir, failure=None):
+        self.directory = SimpleNamespace(path=data_dir)
+        self.stopped, self._failure = threading.Event(), failure
+
+    def start(self):
+        return {}
+
+    def run(self):
+        if self._failure is not None:
+            raise self._failure
+        self.stopped.wait(60)
+
+    def stop(self):
+        self.stopped.set()
+
+
+@pytest.fixture
+def _signals():
+    """A demo takes the signals of its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("ends", [Guard.check, Guard.stay])
+def test_whatever_ends_the_watch_over_the_parts_ends_the_demo(tmp_path, ends):
+    supervisor = Supervised(tmp_path, ZeroDivisionError("unforeseen"))
+
+    def demo():
+        with supervised(supervisor, "cdnow") as guard:
+            for _ in range(200):
+                ends(guard)
+                time.sleep(0.05)
+
+    with pytest.raises(ZeroDivisionError, match="unforeseen"):
+        demo()
+    assert supervisor.stopped.is_set()
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_demo_whose_parts_live_goes_on_until_somebody_wants_to_leave(tmp_path):
+    with supervised(Supervised(tmp_path), "cdnow") as guard:
+        guard.check()
+        guard.asked_to_leave.set()
+        guard.stay()
+        with pytest.raises(Interrupted):
+            guard.check()
 
 
 def test_a_year_of_groceries_is_exactly_what_the_data_set_says(journey):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.process import Child, ProcessFailed, free_port, free_port_base, is_alive, is_listening
+from stack.process import FREE_PORTS, Child, ProcessFailed, free_port, free_port_base, is_alive, is_listening
 
 SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
 STUBBORN = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print('here', flush=True); time.sleep(60)"]
@@ -108,6 +108,20 @@ def test_free_ports_are_free():
     assert not is_listening(free_port())
     base = free_port_base(9)
     assert not any(is_listening(base + i) for i in range(9))
+
+
+def test_a_free_port_is_given_to_one_process_only_and_never_to_an_outgoing_connection():
+    """Found free, it is used a moment later: whoever looks meanwhile must not find it, too."""
+    ours = {free_port() for _ in range(20)}
+    beginning_where_we_did = f"import os; os.getpid = lambda: {os.getpid()}; "
+    looking = beginning_where_we_did + "from stack.process import free_port; print(*(free_port() for _ in range(20)))"
+    found = subprocess.run([sys.executable, "-c", looking], check=True, capture_output=True, text=True).stdout
+    theirs = {int(port) for port in found.split()}
+    assert len(ours) == len(theirs) == 20
+    assert not ours & theirs
+    assert ours | theirs <= set(FREE_PORTS)
+    lowest_outgoing = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    assert not lowest_outgoing.exists() or FREE_PORTS.stop <= int(lowest_outgoing.read_text().split()[0])
 
 
 def test_our_own_process_is_alive():

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
 from fastapi import APIRouter
 
 from shared.contracts.topics import DEAD_LETTERS, Topic
@@ -120,6 +121,18 @@ def committed(broker: str, group: str, topic: Topic) -> dict[int, int]:
     with admin(broker) as client:
         offsets = client.list_group_offsets({group: None}).get(group, {})
     return {at.partition: found.offset for at, found in offsets.items() if at.topic == topic.name and found.offset >= 0}
+
+
+async def members(broker: str, group: str) -> int:
+    """How many workers the broker counts to a group now."""
+    client = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await client.start()
+    try:
+        [answer] = await client.describe_consumer_groups([group])
+        [found] = answer.to_object()["groups"]
+        return len(found["members"])
+    finally:
+        await client.close()
 
 
 def ends(topic: Topic, sent: Sequence[Message]) -> dict[int, int]:

@@ -35,9 +35,16 @@ async def _run_plain_faust(broker: str, failing: Topic, skipping: Topic) -> tupl
 
     await app.start()
     await until(lambda: {b"2", b"12"} <= set(seen))
-    await asyncio.sleep(1.5)
+    await _until_committed(broker, group, failing, skipping)
     await app.stop()
     return group, seen
+
+
+async def _until_committed(broker: str, group: str, *topics: Topic) -> None:
+    for _ in range(200):
+        if all([await asyncio.to_thread(committed, broker, group, topic) == {0: 3} for topic in topics]):
+            return
+        await asyncio.sleep(0.1)
 
 
 def test_plain_faust_loses_events(broker: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from base64 import b64decode
 from collections import defaultdict
 from typing import Any
@@ -15,16 +14,17 @@ from shared.kafka_admin import topic_ids
 from shared.service import OpenedPartition
 from shared.streaming import transport
 from shared.streaming.errors import InvalidEvents, Reject, Unavailable
+from shared.streaming.loop import StreamLoop
 from shared.streaming.metrics import LAG_MESSAGES, LAG_SECONDS
 from shared.streaming.progress import Progress
 from shared.streaming.records import Batch, Message
 from shared.streaming.settling import REPLAY_HEADER
 from shared.streaming.watching import Watchdog
 from tests.stream.harness import (
-    SESSION_SECONDS,
     committed,
     ends,
     key_for,
+    members,
     messages,
     new_topic,
     parked_by,
@@ -208,26 +208,35 @@ def test_what_faust_drops_between_fetching_and_handling_is_read_again(broker: st
 
 def test_a_drain_finishes_the_batch_in_hand_and_the_next_worker_goes_on_exactly_there(broker: str) -> None:
     topic, group = new_topic(broker), unique("drain")
-    began, finished = asyncio.Event(), []
+    finished: list[Batch] = []
     collected = Collected()
 
-    async def slow(batch: Batch) -> None:
-        began.set()
-        await asyncio.sleep(1.0)
-        finished.append(batch)
-
     async def scenario() -> None:
+        began, go_on = asyncio.Event(), asyncio.Event()
+
+        async def held(batch: Batch) -> None:
+            began.set()
+            await go_on.wait()
+            finished.append(batch)
+
+        async def release(loop: StreamLoop, go_on: asyncio.Event) -> None:
+            """The handler goes on only when the drain has begun and waits for it."""
+            await until(lambda: bool(loop._letting_go), 60)
+            go_on.set()
+
         async with publishing(broker) as publisher:
             await publisher.publish(topic, messages(10, partition=0))
-            async with working(broker, service_of(group, {topic: slow}), publisher):
-                await asyncio.wait_for(began.wait(), 20)
+            async with working(broker, service_of(group, {topic: held}), publisher) as loop:
+                await asyncio.wait_for(began.wait(), 60)
+                assert await members(broker, group) == 1
                 await publisher.publish(topic, messages(10, partition=0, first=10))
+                releasing = asyncio.create_task(release(loop, go_on))
+            await releasing
             assert [len(batch.records) for batch in finished] == [10]
             assert committed(broker, group, topic) == {0: 10}
-            left_at = time.monotonic()
+            assert await members(broker, group) == 0, "who drained has left its group, and nobody waits for its session"
             async with working(broker, service_of(group, {topic: collected}), publisher):
-                assert time.monotonic() - left_at < SESSION_SECONDS + 3, "who drained has left its group, and nobody waits for its session"
-                await until(lambda: collected.count() == 10)
+                await until(lambda: collected.count() == 10, 60)
 
     asyncio.run(scenario())
     assert collected.offsets() == {0: list(range(10, 20))}
@@ -252,10 +261,10 @@ def test_lag_is_shown_in_messages_and_seconds_and_is_nothing_on_idle_partitions(
             await publisher.publish(topic, messages(25, partition=4))
             async with working(broker, service_of(group, {topic: waits}), publisher, progress=progress) as loop:
                 watching = asyncio.create_task(Watchdog(loop, progress, 60).watch())
-                await until(lambda: lag(4)[0] == 25)
+                await until(lambda: lag(4)[0] == 25 and lag(4)[1] > 2, 60)
                 shown["busy"], shown["idle"] = lag(4), lag(1)
                 go_on.set()
-                await until(lambda: lag(4)[0] == 0)
+                await until(lambda: lag(4) == (0, 0), 60)
                 shown["after"] = lag(4)
                 watching.cancel()
 

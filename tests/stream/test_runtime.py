@@ -110,6 +110,7 @@ def test_the_life_of_a_process(toy: Toy) -> None:
     wait_until(lambda: "tick" in toy.notes())
     _check_http(toy)
     _check_clock(toy)
+    assert httpx.get(f"{toy.url}/v1/audit").json()["entries"] == []
 
     os.kill(toy.process.pid, signal.SIGTERM)
     assert toy.process.wait(30) == 0, toy.said()
@@ -120,6 +121,8 @@ def test_the_life_of_a_process(toy: Toy) -> None:
     toy.start()
     wait_until(lambda: toy.answers("/health/ready", 200))
     assert httpx.get(f"{toy.url}/v1/clock").json()["now"] == "1970-01-01T01:00:00+00:00", "the clock is kept in the database"
+    [read] = httpx.get(f"{toy.url}/v1/audit").json()["entries"]
+    assert (read["who"], read["route"]) == ("open", "/v1/audit"), "what waits for the audit log is written on the way out"
     _check_lost_broker(toy)
 
 

@@ -28,7 +28,8 @@ def test_killing_one_of_two_workers_under_load_loses_nothing(broker: str, tmp_pa
         WorkerProcess(broker, group, topic, "records_effects", effects, seconds=0.05) as second,
     ):
         total = 0
-        deadline = time.monotonic() + 20
+        # Both have to join and to get partitions, on a machine that may be busy.
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and len({line.split()[3] for line in first.lines()}) < 2:
             _publish(broker, topic, 300, first=total)
             total += 300
@@ -46,12 +47,13 @@ def test_killing_one_of_two_workers_under_load_loses_nothing(broker: str, tmp_pa
 def test_a_worker_that_was_stopped_for_longer_than_its_session_leaves_before_it_publishes(broker: str, tmp_path: Path) -> None:
     topic, target, group, effects = new_topic(broker), new_topic(broker), unique("paused"), tmp_path / "effects"
     _publish(broker, topic, 1)
-    with WorkerProcess(broker, group, topic, "publishes_slowly", effects, target=target.name) as paused:
+    with WorkerProcess(broker, group, topic, "publishes_slowly", effects, target=target.name, seconds=20) as paused:
         wait_until(lambda: any(line.startswith("began") for line in paused.lines()))
-        time.sleep(1.5)  # Long enough for a commit: what is not applied yet must not be in it.
+        # Long enough for a commit, and far from the handler's end: what is not applied yet must not be in it.
+        time.sleep(1.5)
         os.kill(paused.process.pid, signal.SIGSTOP)
-        with WorkerProcess(broker, group, topic, "publishes_slowly", effects, target=target.name) as successor:
-            wait_until(lambda: f"published {successor.process.pid}" in successor.lines(), 40)
+        with WorkerProcess(broker, group, topic, "publishes_slowly", effects, target=target.name, seconds=0) as successor:
+            wait_until(lambda: f"published {successor.process.pid}" in successor.lines(), 60)
             os.kill(paused.process.pid, signal.SIGCONT)
             assert paused.wait() == EXIT_LOST, paused.said()
             assert values(broker, target) == [str(successor.process.pid).encode()]

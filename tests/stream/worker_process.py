@@ -42,7 +42,7 @@ class Behaviour:
     async def publishes_slowly(self, batch: Batch) -> None:
         """Says that it began, waits, and only then publishes."""
         self._write([f"began {os.getpid()}"])
-        await asyncio.sleep(3)
+        await asyncio.sleep(self._asked["seconds"])
         target = Topic(self._asked["target"], (), key="anything", producers=(), consumers=())
         await self._publisher.publish(target, [Message(b"by", str(os.getpid()).encode())])
         self._write([f"published {os.getpid()}"])

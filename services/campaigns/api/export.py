@@ -7,9 +7,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
 from services.campaigns.store import ledger, offers
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.row_stream import row_stream
 
-router = APIRouter(prefix="/export", tags=["export"])
+router = APIRouter(prefix="/export", tags=["export"], dependencies=[needs(Scope.PROFILES_READ)])
 
 
 @router.get("/offers")

@@ -11,6 +11,9 @@ from pydantic import BaseModel, Field
 
 from services.campaigns.store import customers, ledger
 from services.campaigns.store.ledger import LedgerSummary
+from shared.access.audit import about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.contracts.envelope import ProfileId
 from shared.contracts.offers import LedgerKind
 from shared.mongo import in_store
@@ -76,22 +79,27 @@ def create_router(point_value_minor: int) -> APIRouter:
     """The endpoints about points."""
     router = APIRouter(tags=["loyalty"])
 
-    @router.get("/loyalty/summary")
+    @router.get("/loyalty/summary", dependencies=[needs(Scope.REPORTS_READ)])
     async def summarise() -> LoyaltySummary:
         """What the whole ledger holds and owes, counted now."""
         return LoyaltySummary(**(await _report(point_value_minor)).model_dump(exclude={"by_kind"}))
 
-    @router.get("/reports/ledger")
+    @router.get("/reports/ledger", dependencies=[needs(Scope.REPORTS_READ)])
     async def report() -> LedgerReport:
         """The ledger by kind of entry, its liability and its debts."""
         return await _report(point_value_minor)
 
-    @router.post("/loyalty/balances")
+    @router.post("/loyalty/balances", dependencies=[needs(Scope.PROFILES_READ)])
     async def balances(wanted: BalancesWanted) -> Balances:
         """The balances of many customers."""
+        about_all(wanted.customers)
         return Balances(balances=await in_store(_balances, wanted.customers))
 
-    @router.get("/customers/{customer_id}/loyalty", responses={404: {"description": "Nobody is known by this id."}})
+    @router.get(
+        "/customers/{customer_id}/loyalty",
+        dependencies=[needs(Scope.PROFILES_READ)],
+        responses={404: {"description": "Nobody is known by this id."}},
+    )
     async def loyalty_of(customer_id: ProfileId, after: str | None = None, limit: Limit = 50) -> CustomerLoyalty:
         """A customer's balance and entries, newest first."""
         members = (await in_store(customers.members, [customer_id]))[customer_id]

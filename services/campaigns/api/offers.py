@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from services.campaigns.domain.offers import OfferStatus, SkipReason
 from services.campaigns.store import offers
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.contracts.envelope import ProfileId
 from shared.mongo import in_store
 
@@ -67,12 +69,12 @@ def create_router() -> APIRouter:
     """The endpoints about offers."""
     router = APIRouter(tags=["offers"])
 
-    @router.get("/reports/offers")
+    @router.get("/reports/offers", dependencies=[needs(Scope.REPORTS_READ)])
     async def report() -> OffersReport:
         """How many offers there are and where they stand, counted now."""
         return await in_store(_report)
 
-    @router.get("/customers/{customer_id}/offers")
+    @router.get("/customers/{customer_id}/offers", dependencies=[needs(Scope.PROFILES_READ)])
     async def offers_of(customer_id: ProfileId, after: str | None = None, limit: Limit = 50) -> Offers:
         """A customer's offers, by id."""
         found = await in_store(offers.page, customer_id, after, limit)

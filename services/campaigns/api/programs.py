@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from services.campaigns.domain.programs import Program, ProgramName
 from services.campaigns.store import programs
 from services.campaigns.store.programs import VersionTaken
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.mongo import in_store
 from shared.problems import Problem
@@ -31,13 +33,13 @@ def create_router(clock: Clock) -> APIRouter:
     """The endpoints about programs."""
     router = APIRouter(tags=["programs"])
 
-    @router.get("/programs")
+    @router.get("/programs", dependencies=[needs(Scope.REPORTS_READ)])
     async def newest() -> Programs:
         """The newest version of every program."""
         by_name = {program.name: program for program in await in_store(programs.every_version)}
         return Programs(programs=list(by_name.values()))
 
-    @router.get("/programs/{name}", responses={404: {"description": "There is no such program."}})
+    @router.get("/programs/{name}", dependencies=[needs(Scope.REPORTS_READ)], responses={404: {"description": "There is no such program."}})
     async def versions(name: ProgramName) -> ProgramVersions:
         """All versions of a program."""
         found = [program for program in await in_store(programs.every_version) if program.name == name]
@@ -45,7 +47,12 @@ def create_router(clock: Clock) -> APIRouter:
             raise Problem(404, "Unknown program", f"There is no program {name}.")
         return ProgramVersions(versions=found)
 
-    @router.put("/programs/{name}", status_code=201, responses={409: {"description": "Not the next version, or a second loyalty program."}})
+    @router.put(
+        "/programs/{name}",
+        dependencies=[needs(Scope.RULES_WRITE)],
+        status_code=201,
+        responses={409: {"description": "Not the next version, or a second loyalty program."}},
+    )
     async def add_version(name: ProgramName, definition: dict[str, Any]) -> Program:
         """Make a new version of a program, or the first of a new one.
 

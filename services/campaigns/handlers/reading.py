@@ -21,7 +21,7 @@ _NAMES = {"id", "source", "type", "time"}
 _BOUGHT = PurchaseRecorded.event_type
 _REFUNDED = PurchaseRefunded.event_type
 _bought = fast_decoder(Event[PurchaseRecorded], _NAMES | {"data.lines.amount_minor"})
-_refunded = fast_decoder(Event[PurchaseRefunded], _NAMES | {"data.amount_minor"})
+_refunded = fast_decoder(Event[PurchaseRefunded], _NAMES | {"data.amount_minor", "data.purchase_id"})
 
 
 class _Typed(msgspec.Struct, gc=False):
@@ -91,7 +91,8 @@ def _purchase(record: Record) -> Purchase | None:
     event_type = _typed.decode(value).type
     if event_type == _REFUNDED:
         event = _refunded.decode(value)
-        return Purchase(event.source, event.id, _profile(record), event.data.amount_minor, True, event.time)
+        data = event.data
+        return Purchase(event.source, event.id, _profile(record), data.amount_minor, True, event.time, data.purchase_id)
     return None
 
 

@@ -1,23 +1,35 @@
-"""The points ledger: one entry per cause, added and never changed."""
+"""The points ledger: one entry per cause, added and never changed.
+
+A purchase's entry also bears the register of its refunds, which only grows. Refunds that come first keep their register in a document
+under the id that the purchase's entry will have: it holds no points and is nobody's, and the entry takes its place.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
 from typing import Any, ClassVar
 
-from mongoengine import DateTimeField, Document, IntField, StringField
+from mongoengine import DateTimeField, Document, IntField, ListField, StringField
 from pymongo.errors import CursorNotFound
 
-from services.campaigns.domain.loyalty import LedgerEntry
+from services.campaigns.domain.loyalty import LedgerEntry, Refunds
 from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new
 
+Taken = tuple[tuple[str, int], ...]
+"""Refunds as a register holds them."""
+_FIELDS = tuple(field.name for field in fields(LedgerEntry) if field.name != "id")
+_NOBODYS = {"profile_id": "", "points": 0}
 FEW_PROFILES = 20
 ONE_PASS_SHARE = 7
 """Reading entries through the index costs about this many times what passing over them in order does (docs/campaigns.md)."""
+
+
+AWAITED = "awaited"
+"""The kind of a register without its purchase: no entry."""
 
 
 class LedgerDocument(Document):
@@ -36,6 +48,12 @@ class LedgerDocument(Document):
     cause_id = StringField(required=True)
     occurred_at = DateTimeField(required=True)
     posted_at = DateTimeField(required=True)
+    refund_of = StringField()
+    refunded_before_minor = IntField()
+    refunds = ListField(ListField())
+    """Of a purchase: entry id and amount of each refund, in the order in which they were noted."""
+    refund_count = IntField()
+    awaited_count = IntField()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,52 @@ def insert(entries: Sequence[LedgerEntry], posted_at: datetime) -> set[str]:
 
 def stored(ids: Collection[str]) -> list[LedgerEntry]:
     """The entries with these ids as they were added."""
-    return [_entry(document) for document in find_by(_entries(), ids)]
+    return [_entry(document) for document in find_by(_entries(), ids) if document["kind"] != AWAITED]
+
+
+def note_refund(purchase_entry_id: str, refund_entry_id: str, amount_minor: int) -> None:
+    """Put a refund at the end of its purchase's register, once and for ever."""
+    noted = [refund_entry_id, amount_minor]
+    while True:
+        found = _entries().find_one({"_id": purchase_entry_id}, {"refunds": 1})
+        if found is None:
+            if not insert_new(_entries(), [{"_id": purchase_entry_id, "kind": AWAITED, **_NOBODYS, "refunds": [noted], "refund_count": 1}]):
+                return
+            continue
+        refunds = found.get("refunds", [])
+        if any(refund_id == refund_entry_id for refund_id, _ in refunds):
+            return
+        # Only if nobody else put another one there meanwhile.
+        as_read = {"_id": purchase_entry_id, "refund_count": len(refunds) or None}
+        if _entries().update_one(as_read, {"$set": {"refunds": [*refunds, noted], "refund_count": len(refunds) + 1}}).matched_count:
+            return
+
+
+def take_place(entry: LedgerEntry, late: Callable[[LedgerEntry, Taken], LedgerEntry], posted_at: datetime) -> bool:
+    """Let an entry take the place of the register that waits for it; False where the entry is there already."""
+    while (found := _entries().find_one({"_id": entry.id, "kind": AWAITED})) is not None:
+        taken = _taken(found)
+        document = _document(late(entry, taken), posted_at)
+        del document["_id"]
+        # Only if no other refund came meanwhile: it would have found no purchase, and the purchase not it.
+        as_read = {"_id": entry.id, "kind": AWAITED, "refund_count": len(taken)}
+        if _entries().update_one(as_read, {"$set": {**document, "awaited_count": len(taken)}}).matched_count:
+            return True
+    return False
+
+
+def registers(purchase_entry_ids: Collection[str]) -> dict[str, Refunds]:
+    """The registers of these purchases."""
+    return {found["_id"]: _refunds(found) for found in find_by(_entries(), purchase_entry_ids)}
+
+
+def _refunds(found: Mapping[str, Any]) -> Refunds:
+    purchase = None if found["kind"] == AWAITED else _entry(found)
+    return Refunds(_taken(found), found.get("awaited_count", 0), purchase)
+
+
+def _taken(found: Mapping[str, Any]) -> Taken:
+    return tuple((refund_id, amount_minor) for refund_id, amount_minor in found.get("refunds", ()))
 
 
 def _document(entry: LedgerEntry, posted_at: datetime) -> dict[str, Any]:
@@ -81,12 +144,14 @@ def _document(entry: LedgerEntry, posted_at: datetime) -> dict[str, Any]:
         "cause_id": entry.cause_id,
         "occurred_at": entry.occurred_at,
         "posted_at": posted_at,
+        **({"refund_of": entry.refund_of} if entry.refund_of is not None else {}),
+        **({"refunded_before_minor": entry.refunded_before_minor} if entry.refunded_before_minor else {}),
     }
 
 
 def _entry(document: Mapping[str, Any]) -> LedgerEntry:
-    names = (field.name for field in fields(LedgerEntry))
-    return LedgerEntry(**{name: document["_id" if name == "id" else name] for name in names})
+    kept = {name: document[name] for name in _FIELDS if name in document}
+    return LedgerEntry(id=document["_id"], **kept)
 
 
 def balances(profiles: Collection[str], known_profiles: int) -> dict[str, int]:
@@ -107,6 +172,8 @@ def summary(owners: Mapping[str, str]) -> LedgerSummary:
     entries, by_kind, by_customer = 0, defaultdict[str, int](int), defaultdict[str, int](int)
     for row in _entries().aggregate([{"$group": by_profile_and_kind}]):
         profile, kind = row["_id"]["profile"], row["_id"]["kind"]
+        if kind == AWAITED:
+            continue
         entries += row["entries"]
         by_kind[kind] += row["points"]
         by_customer[owners.get(profile, profile)] += row["points"]
@@ -135,8 +202,9 @@ def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[
 
 def every(since: datetime | None) -> Iterator[list[dict[str, Any]]]:
     """All entries, in no order, in pages; or those posted at that time or later."""
-    wanted: dict[str, Any] = {} if since is None else {"posted_at": {"$gte": since}}
-    return in_pages({"id": entry.pop("_id"), **entry} for entry in _entries().find(wanted).batch_size(PAGE_ROWS))
+    wanted: dict[str, Any] = {"kind": {"$ne": AWAITED}} | ({} if since is None else {"posted_at": {"$gte": since}})
+    told = dict.fromkeys((*_FIELDS, "posted_at"), 1)
+    return in_pages({"id": entry.pop("_id"), **entry} for entry in _entries().find(wanted, told).batch_size(PAGE_ROWS))
 
 
 def sum_of(profile: str) -> tuple[int, int]:
@@ -156,7 +224,7 @@ class Walk:
     def next(self, count: int) -> list[LedgerEntry]:
         """The next entries in the order they lie in; nothing at the end of a round."""
         if self._cursor is None:
-            self._cursor = _entries().find().batch_size(count)
+            self._cursor = _entries().find({"kind": {"$ne": AWAITED}}).batch_size(count)
         try:
             found = [_entry(document) for document in islice(self._cursor, count)]
         except CursorNotFound:

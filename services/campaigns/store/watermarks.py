@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mongoengine import DictField, Document, ListField, StringField
+from mongoengine import DictField, Document, ListField, LongField, StringField
 
 from shared.streaming.records import Position
 
@@ -20,6 +20,8 @@ class Watermark:
 
     topic_id: str | None = None
     origins: Origins = field(default_factory=dict)
+    next_offset: int = 0
+    """Everything of the log before this offset is in the ledger."""
 
     def cover(self, position: Position) -> None:
         """Everything up to the position is covered."""
@@ -39,6 +41,7 @@ class WatermarkDocument(Document):
     id = StringField(primary_key=True)
     topic_id = StringField(required=True)
     origins = ListField(ListField())
+    next_offset = LongField(default=0)
 
 
 class LogsDocument(Document):
@@ -55,13 +58,15 @@ def load(partition: int) -> Watermark:
     found = WatermarkDocument._get_collection().find_one({"_id": str(partition)})
     if found is None:
         return Watermark()
-    return Watermark(found["topic_id"], {(topic, origin): offset for topic, origin, offset in found["origins"]})
+    return Watermark(
+        found["topic_id"], {(topic, origin): offset for topic, origin, offset in found["origins"]}, found.get("next_offset", 0)
+    )
 
 
 def save(partition: int, watermark: Watermark) -> None:
     """Keep the partition's progress."""
     origins = [[topic, origin, offset] for (topic, origin), offset in watermark.origins.items()]
-    document = {"topic_id": watermark.topic_id, "origins": origins}
+    document = {"topic_id": watermark.topic_id, "origins": origins, "next_offset": watermark.next_offset}
     WatermarkDocument._get_collection().replace_one({"_id": str(partition)}, document, upsert=True)
 
 

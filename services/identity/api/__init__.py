@@ -1,11 +1,14 @@
-"""Identity's HTTP: the ingest edge, customers and their consents, what became of events, and the timeline."""
+"""Identity's HTTP: the ingest edge, customers and their consents, what became of events, the timeline, and API keys."""
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, export, overview, segment, timeline
-from services.identity.api.edge import Edge
+from services.identity.api import customers, events, export, keys, overview, poslog, segment, shopify, timeline
+from services.identity.api.edge import Edge, Waiting
+from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock
 from shared.service import Publisher
@@ -13,9 +16,26 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, settings.ingest_write_keys, wall)
+    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit))
+    ways_in = (
+        events.create_router(edge),
+        segment.create_router(edge),
+        poslog.create_router(edge, _stores(settings)),
+        shopify.create_router(edge, settings.shopify_webhook_secrets),
+    )
+    rest = (
+        customers.create_router(edge, clock),
+        overview.router,
+        timeline.router,
+        export.router,
+        keys.create_router(settings.pepper, wall),
+    )
     router = APIRouter(prefix="/v1")
-    parts = (events.create_router(edge), segment.create_router(edge), customers.create_router(edge, clock))
-    for part in (*parts, overview.router, timeline.router, export.router):
+    for part in (*ways_in, *rest):
         router.include_router(part)
     return router
+
+
+def _stores(settings: IdentitySettings) -> Stores:
+    zones = {store: ZoneInfo(name) for store, name in settings.store_time_zones.items()}
+    return Stores(zones, ZoneInfo(settings.home_time_zone), settings.reporting_currency)

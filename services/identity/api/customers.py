@@ -11,7 +11,7 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -19,6 +19,9 @@ from services.identity.api.edge import Edge
 from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
 from services.identity.domain.references import normalise, spellings
 from services.identity.store import customers, references, timeline
+from shared.access.audit import about, about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.customers import ConsentChanged, ConsentStatement
 from shared.contracts.envelope import Name, Reference, envelope
@@ -43,40 +46,46 @@ class ConsentRequest(BaseModel):
 def create_router(edge: Edge, clock: Clock) -> APIRouter:
     """Customers and consents."""
     router = APIRouter(prefix="/customers", tags=["customers"])
+    reading = [needs(Scope.PROFILES_READ)]
+    # The write keys of tills and forms may state consents, as they may send them.
+    stating = [needs(Scope.PROFILES_WRITE, Scope.INGEST)]
 
-    @router.get("/lookup")
+    @router.get("/lookup", dependencies=reading)
     async def lookup(reference: str) -> dict[str, Any]:
         """The customer that a reference means."""
         state = await in_store(_by_reference, reference)
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
+        about(state.customer_id)
         return _view(state)
 
-    @router.get("")
+    @router.get("", dependencies=reading)
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
         """Customers in the order of their ids; `search` finds those with a reference, its type left out or not."""
         if search is not None:
-            return {"customers": [_view(state) for state in await in_store(_search, search)], "next": None}
+            matching = await in_store(_search, search)
+            about_all(state.customer_id for state in matching)
+            return {"customers": [_view(state) for state in matching], "next": None}
         found = await in_store(customers.page_after, after, limit)
+        about_all(state.customer_id for state in found)
         return {"customers": [_view(state) for state in found], "next": found[-1].customer_id if len(found) == limit else None}
 
-    @router.post("/consents")
-    async def change_consents(asked: ConsentRequest, request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+    @router.post("/consents", dependencies=stating)
+    async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
         """State consents. 200 with the customer once they are in force; 202 where that takes longer than two seconds."""
-        edge.authorize(request)
         return await _change_consents(asked, idempotency_key or uuid.uuid4().hex, asked.at or clock.now(), edge)
 
-    @router.get("/{customer_id}")
+    @router.get("/{customer_id}", dependencies=reading)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
         return _view(await in_store(_by_id, customer_id))
 
-    @router.get("/{customer_id}/events")
+    @router.get("/{customer_id}/events", dependencies=reading)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
         """What happened, newest first."""
         return await in_store(_history, customer_id, after, limit)
 
-    @router.get("/{customer_id}/consents")
+    @router.get("/{customer_id}/consents", dependencies=reading)
     async def statements(customer_id: str, limit: Limit = 100) -> dict[str, Any]:
         """Every statement on consent, newest first."""
         return {"statements": await in_store(_statements, customer_id, limit)}
@@ -153,6 +162,7 @@ async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, e
     while time.monotonic() < gives_up_at:
         state = await in_store(_by_reference, reference)
         if state is not None and _in_force(state, asked, at):
+            about(state.customer_id)
             return JSONResponse(_view(state))
         await asyncio.sleep(_POLL_SECONDS)
     headers = {"Location": f"/v1/customers/lookup?reference={reference}"}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
-from fastapi import Request
+from fastapi import Request, Response
 
 from services.identity import metrics
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SourceEvent, read_event
-from services.identity.domain.rejects import Refusal, RejectReason
+from services.identity.domain.rejects import Ignored, IgnoreReason, Refusal, Refused, RejectReason
+from shared.access.gate import gate_of
 from shared.clock import Clock
 from shared.contracts.topics import Topic
 from shared.problems import Problem
@@ -23,6 +23,16 @@ from shared.streaming.errors import MessageTooLarge, Unavailable
 from shared.streaming.records import Message
 
 BATCH_LIMIT_BYTES = 500_000
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "Not JSON, or not packed as it says."},
+    401: {"description": "A key or a signature is needed, or it is not valid."},
+    413: {"description": "More than is taken at once."},
+    415: {"description": "Of a type or in an encoding that is not read."},
+    422: {"description": "Not a valid event; the reason and the place are in the answer."},
+    429: {"description": "The key asks too often, or too much waits for the broker; send it again after Retry-After."},
+    503: {"description": "The broker is away; send it again after Retry-After."},
+}
+"""What every way in may answer, as problem documents."""
 _STATUS = {RejectReason.MALFORMED_JSON: 400, RejectReason.OVERSIZED: 413}
 _TITLES = {
     RejectReason.MALFORMED_JSON: "Not JSON",
@@ -32,6 +42,7 @@ _TITLES = {
     RejectReason.OVERSIZED: "Event too large",
     RejectReason.FOREIGN_CURRENCY: "Foreign currency",
     RejectReason.AHEAD_OF_CLOCK: "Ahead of the clock",
+    RejectReason.TIME_OUT_OF_RANGE: "Impossible time",
 }
 T = TypeVar("T")
 
@@ -42,13 +53,42 @@ class Verdict:
 
     event: SourceEvent | None = None
     problem: Problem | None = None
+    ignored: IgnoreReason | None = None
+    """It was understood, and changes nothing."""
 
     def item(self, index: int) -> dict[str, Any]:
         """As a batch's answer shows it."""
+        if self.ignored is not None:
+            return {"index": index, "status": 200, "ignored": self.ignored.value}
         name = {"source": self.event.source, "id": self.event.id} if self.event else {}
         if self.problem is None:
             return {"index": index, "status": 202, **name}
         return {"index": index, "status": self.problem.status, **name, "problem": self.problem.body()}
+
+
+class Waiting:
+    """How many events of this process wait for the broker, and how many may.
+
+    Without a limit a slow broker fills the memory with requests that have long given up; one that is told to come back loses nothing.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+
+    @contextmanager
+    def place_for(self, events: int) -> Iterator[None]:
+        """Wait with so many. Raises 429 where others fill the room; whoever comes alone is let in, however many they are."""
+        if self._count and self._count + events > self._limit:
+            detail = f"{self._count} events wait for the broker. Nothing was accepted; send it again after the time in Retry-After."
+            raise Problem(429, "Too many requests", detail, {"Retry-After": "1"})
+        self._count += events
+        metrics.WAITING.set(self._count)
+        try:
+            yield
+        finally:
+            self._count -= events
+            metrics.WAITING.set(self._count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +97,12 @@ class Edge:
 
     append: Callable[[Topic, Message], Awaitable[None]]
     currency: str
-    write_keys: tuple[str, ...]
     wall: Clock
+    waiting: Waiting
 
     def authorize(self, request: Request, key_in_body: object = None) -> None:
-        """The write key, as Basic user name or Bearer token. Raises 401. Without keys the edge is open to this machine."""
-        given = _given_key(request) or (key_in_body if isinstance(key_in_body, str) else "")
-        # Every key is compared, so the time taken tells nothing.
-        if self.write_keys and not sum(secrets.compare_digest(given.encode(), key.encode()) for key in self.write_keys):
-            detail = "Send a write key as the user name of Basic authentication, or as a Bearer token."
-            raise Problem(401, "Write key needed", detail, {"WWW-Authenticate": 'Basic realm="dear"'})
+        """A key that may send events, in the request's header or its body. Raises 401, 403 and 429."""
+        gate_of(request).check(request, key_in_body)
 
     def read(self, raw: bytes) -> Verdict:
         """Is it an event that identity will accept?"""
@@ -78,13 +114,18 @@ class Edge:
         return Verdict(event=read)
 
     async def accept(self, raw: bytes) -> Verdict:
-        """Read one event and append it; without a problem, the broker has acknowledged it."""
-        verdict = self.read(raw)
-        return await self._append(verdict.event, raw) if verdict.event else verdict
+        """Read one event and append it; without a problem, the broker has acknowledged it. Raises 429."""
+        with self.waiting.place_for(1):
+            return await self._accept(raw)
 
     async def accept_all(self, items: Sequence[bytes | Verdict]) -> list[Verdict]:
-        """Accept the items that are events; one that is not never stands in the way of its neighbours."""
-        return list(await asyncio.gather(*(_as_is(item) if isinstance(item, Verdict) else self.accept(item) for item in items)))
+        """Accept the items that are events; one that is not never stands in the way of its neighbours. Raises 429."""
+        with self.waiting.place_for(len(items)):
+            return list(await asyncio.gather(*(_as_is(item) if isinstance(item, Verdict) else self._accept(item) for item in items)))
+
+    async def _accept(self, raw: bytes) -> Verdict:
+        verdict = self.read(raw)
+        return await self._append(verdict.event, raw) if verdict.event else verdict
 
     async def _append(self, event: SourceEvent, raw: bytes) -> Verdict:
         key = event.references[0] if event.references else event.id
@@ -98,6 +139,17 @@ class Edge:
         return Verdict(event)
 
 
+def translated(translate: Callable[[], list[bytes]]) -> list[bytes | Verdict]:
+    """What a dialect makes of a message: events, or one verdict that says why there is none."""
+    try:
+        return list(translate())
+    except Refused as error:
+        return [refused(error.refusal)]
+    except Ignored as nothing:
+        metrics.IGNORED.labels(nothing.reason.value).inc()
+        return [Verdict(ignored=nothing.reason)]
+
+
 async def _as_is(verdict: Verdict) -> Verdict:
     return verdict
 
@@ -109,20 +161,11 @@ def refused(refusal: Refusal) -> Verdict:
     return Verdict(problem=Problem(_STATUS.get(refusal.reason, 422), title, refusal.detail, reason=refusal.reason.value))
 
 
-def _given_key(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return ""
-    try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-
-
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body. Raises 413 as soon as it is too large."""
+    """The body, unpacked where it is packed. Raises 413 as soon as it is too large, 415 for another encoding than gzip."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise Problem(415, "Unknown content encoding", "Send the body as it is, or with Content-Encoding: gzip.")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
@@ -131,7 +174,25 @@ async def read_body(request: Request, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
-    return bytes(body)
+    return _unpacked(bytes(body), limit) if encoding == "gzip" else bytes(body)
+
+
+def _unpacked(packed: bytes, limit: int) -> bytes:
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        body = unpacking.decompress(packed, limit + 1)
+    except zlib.error as error:
+        raise _not_gzip(str(error)) from error
+    if len(body) > limit:
+        raise _too_large(limit)
+    if not unpacking.eof or unpacking.unused_data:
+        raise _not_gzip("it ends too early, or something follows it")
+    return body
+
+
+def _not_gzip(why: str) -> Problem:
+    metrics.REJECTED.labels(RejectReason.MALFORMED_JSON.value, "edge").inc()
+    return Problem(400, "Not gzip", f"Content-Encoding says gzip, and the body is none: {why}", reason=RejectReason.MALFORMED_JSON.value)
 
 
 def _too_large(limit: int) -> Problem:
@@ -160,3 +221,14 @@ def raise_if_away(verdicts: Sequence[Verdict]) -> None:
 def items(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """The verdicts as an answer shows them."""
     return [verdict.item(index) for index, verdict in enumerate(verdicts)]
+
+
+async def answered(way: str, answering: Awaitable[Response]) -> Response:
+    """The answer, counted by its way in and its status, refusals too."""
+    try:
+        answer = await answering
+    except Problem as problem:
+        metrics.INGESTED.labels(way, str(problem.status)).inc()
+        raise
+    metrics.INGESTED.labels(way, str(answer.status_code)).inc()
+    return answer

@@ -1,4 +1,4 @@
-"""CloudEvents over HTTP: one event, or a batch with a verdict per item."""
+"""CloudEvents over HTTP: one event in the body or in headers and body, or a batch with a verdict per item."""
 
 from __future__ import annotations
 
@@ -6,42 +6,65 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from services.identity import metrics
-from services.identity.api.edge import BATCH_LIMIT_BYTES, Edge, decode, items, raise_if_away, read_body
+from services.identity.api.edge import (
+    BATCH_LIMIT_BYTES,
+    REFUSALS,
+    Edge,
+    Verdict,
+    answered,
+    decode,
+    items,
+    raise_if_away,
+    read_body,
+    refused,
+)
+from services.identity.domain.cloudevents import STRUCTURED, from_http, media_type
 from services.identity.domain.events import EVENT_LIMIT_BYTES
+from services.identity.domain.rejects import Refused
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.problems import Problem
 
-STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def create_router(edge: Edge) -> APIRouter:
     """`POST /events`."""
-    router = APIRouter(tags=["ingest"])
+    router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
-    @router.post("/events", status_code=202)
+    @router.post("/events", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
     async def accept_events(request: Request) -> Response:
-        """One CloudEvent (`application/cloudevents+json`) or several (`application/cloudevents-batch+json`).
+        """One CloudEvent (`application/cloudevents+json`, or with `ce-` headers) or several (`application/cloudevents-batch+json`).
 
-        202: the broker has all of them. 207: it has those whose item says 202. 503: send all again.
+        202: the broker has all of them. 207: it has those whose item says 202. 429, 503: send all again.
         """
-        edge.authorize(request)
-        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media not in (STRUCTURED, BATCH):
-            raise Problem(415, "Unknown content type", f"Send {STRUCTURED} or {BATCH}.")
-        answer = await (_one if media == STRUCTURED else _several)(request, edge)
-        metrics.INGESTED.labels("cloudevents", str(answer.status_code)).inc()
-        return answer
+        return await answered("cloudevents", _answer(request, edge))
 
     return router
 
 
-async def _one(request: Request, edge: Edge) -> Response:
-    verdict = await edge.accept(await read_body(request, EVENT_LIMIT_BYTES))
+async def _answer(request: Request, edge: Edge) -> Response:
+    edge.authorize(request)
+    media = media_type(request.headers.get("content-type", ""))
+    if media == BATCH:
+        return await _several(request, edge)
+    verdict = await _one(await read_body(request, EVENT_LIMIT_BYTES), request, edge, media)
     if verdict.problem is not None:
         raise verdict.problem
     return JSONResponse(verdict.item(0), 202)
+
+
+async def _one(body: bytes, request: Request, edge: Edge, media: str) -> Verdict:
+    if media == STRUCTURED:
+        return await edge.accept(body)
+    try:
+        event = from_http(request.headers.raw, body)
+    except Refused as error:
+        return refused(error.refusal)
+    if event is None:
+        raise Problem(415, "Unknown content type", f"Send {STRUCTURED} or {BATCH}, or the event's attributes in ce- headers.")
+    return await edge.accept(event)
 
 
 async def _several(request: Request, edge: Edge) -> Response:

@@ -13,10 +13,12 @@ from pydantic import AwareDatetime, BaseModel
 from services.identity.domain.customers import as_published, microseconds
 from services.identity.store import customers, positions, timeline
 from services.identity.store.positions import Log
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import PAGE_ROWS, in_store
 from shared.row_stream import row_stream
 
-router = APIRouter(prefix="/export", tags=["export"])
+router = APIRouter(prefix="/export", tags=["export"], dependencies=[needs(Scope.PROFILES_READ)])
 
 
 class EventsWanted(BaseModel):

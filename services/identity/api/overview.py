@@ -7,14 +7,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from services.identity.store import customers, outcomes, positions, timeline
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import in_store
 
-router = APIRouter(tags=["overview"])
+router = APIRouter(tags=["overview"], dependencies=[needs(Scope.REPORTS_READ)])
 
 
 @router.get("/outcomes")
 async def counted_outcomes() -> dict[str, Any]:
-    """Of every event that was read exactly one: accepted, anonymous, repeated, quarantined or parked; and the reasons."""
+    """Of every event exactly one: accepted, anonymous, repeated, quarantined, parked, or lost before it was read; and the reasons."""
     return await in_store(_outcomes)
 
 
@@ -38,7 +40,7 @@ async def summary() -> dict[str, Any]:
 
 
 def _summary() -> dict[str, Any]:
-    counted = positions.outcomes()
+    counted = positions.counted()
     return {"customers": customers.count(), "events": counted["accepted"] + counted["anonymous"], "anonymous": counted["anonymous"]}
 
 

@@ -13,10 +13,12 @@ from pydantic import BaseModel, Field
 from services.identity.store import positions, timeline
 from services.identity.store.positions import Log
 from services.identity.store.timeline import Told
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import in_store
 
-router = APIRouter(tags=["timeline"])
+router = APIRouter(tags=["timeline"], dependencies=[needs(Scope.INTERNAL)])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,6 +44,9 @@ async def _lines(target: int, committed: Mapping[Log, int], after: Mapping[Log, 
     yield _encode({"committed": [[*log, offset] for log, offset in sorted(committed.items())]}) + b"\n"
     count = 0
     for log, upto in sorted(committed.items()):
+        if after.get(log, -1) >= upto:
+            # Most logs of a long life are lost ones that every reader has read to their ends.
+            continue
         pages = timeline.told(str(target), *log, after.get(log, -1), upto)
         while (page := await in_store(next, pages, None)) is not None:
             yield b"".join(_line(log, told) for told in page)

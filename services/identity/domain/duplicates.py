@@ -14,7 +14,9 @@ class Arrival(StrEnum):
     FIRST = "first"
     """Accepted now."""
     REDELIVERED = "redelivered"
-    """Accepted before, from this very position: what follows from it may not have happened yet, so it is passed on again."""
+    """Accepted before, from this very position: what follows from it may not have happened yet, so it is passed on again.
+
+    The position of a dead letter that was put back is also the one that it was parked at."""
     REPEATED = "repeated"
     """The source sent the same again: counted, not passed on."""
     QUARANTINED = "quarantined"
@@ -38,6 +40,10 @@ class Arriving(Protocol):
     @property
     def origin(self) -> str: ...
     @property
+    def parked_at(self) -> str | None:
+        """Of a dead letter that was put back: the position that it was parked at. Poison may be in the timeline from there."""
+
+    @property
     def content_hash(self) -> bytes: ...
 
 
@@ -59,6 +65,6 @@ def classify(arriving: Sequence[Arriving], kept_before: Mapping[str, Kept], prof
 def _arrival(event: Arriving, before: Kept | None) -> Arrival:
     if before is None:
         return Arrival.FIRST
-    if before.origin == event.origin:
+    if before.origin in (event.origin, event.parked_at):
         return Arrival.REDELIVERED
     return Arrival.REPEATED if before.content_hash == event.content_hash else Arrival.QUARANTINED

@@ -14,17 +14,19 @@ from services.identity.domain.faults import explain
 from services.identity.domain.references import normalise
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
 from shared.contracts.customers import ConsentChanged, CustomerIdentified
-from shared.contracts.envelope import Data, Event, EventData
+from shared.contracts.envelope import EVENT_BYTES_MAX, Data, Event, EventData
 from shared.contracts.fast import fast_decoder, fast_struct
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
 
-EVENT_LIMIT_BYTES = 32 * 1024
+EVENT_LIMIT_BYTES = EVENT_BYTES_MAX
 SEPARATOR = "\x1f"
 SOURCE_TOPICS = (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)
 TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in topic.carries}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_YEAR, LAST_YEAR = 1970, 2099
+"""No shop has events of other years; those who count days from 1970 need not be able to."""
 _LARGEST_STORED = 2**63
 
 
@@ -99,7 +101,7 @@ def _read(raw: bytes, currency: str, topic: Topic | None) -> SourceEvent:
 
 
 def _kept(kind: str, event: Any) -> SourceEvent:
-    at = _in_utc(event.time)
+    at = _possible(event.time)
     _check_name(event)
     data, references = _with_references(kind, event.data)
     kept = _KEPT[kind](specversion=event.specversion, id=event.id, source=event.source, type=kind, time=at, data=data)
@@ -121,11 +123,19 @@ def _hash(kept: Any, value: bytes, source_time: str | None) -> bytes:
     return hashlib.blake2b(written, digest_size=16).digest()
 
 
-def _in_utc(at: datetime) -> datetime:
+def _possible(at: datetime) -> datetime:
+    """The time in UTC."""
     try:
-        return at if at.tzinfo is UTC else at.astimezone(UTC)
+        at = at if at.tzinfo is UTC else at.astimezone(UTC)
     except OverflowError as error:
-        raise Refused(RejectReason.INVALID, "time: outside the years 1 to 9999") from error
+        raise _out_of_range(at) from error
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise _out_of_range(at)
+    return at
+
+
+def _out_of_range(at: datetime) -> Refused:
+    return Refused(RejectReason.TIME_OUT_OF_RANGE, f"time: {at.isoformat()} is not in the years {FIRST_YEAR} to {LAST_YEAR} (UTC)")
 
 
 def _check_name(event: Any) -> None:

@@ -31,3 +31,18 @@ def to_minor(amount: object, currency: str, times: int = 1) -> int:
         raise NoAmount(f"{amount} times {times} is not a whole number of {currency} minor units") from error
     except DecimalException as error:
         raise NoAmount("a number is expected") from error
+
+
+def spread(discount: int, amounts: list[int]) -> list[int]:
+    """The amounts less a discount on all of them, in proportion and to the last minor unit; none goes below 0.
+
+    What a whole-number share leaves over comes off the first amounts that can give it.
+    """
+    total = sum(amounts)
+    discount = min(discount, total)
+    left = [amount - discount * amount // total for amount in amounts] if total else amounts
+    over = sum(left) - (total - discount)
+    for index, amount in enumerate(left):
+        taken = min(amount, over)
+        left[index], over = amount - taken, over - taken
+    return left

@@ -1,16 +1,25 @@
-"""Segment's dialect: `track` and `identify` messages as CloudEvents of ours."""
+"""Segment's dialect: its messages as CloudEvents of ours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 
-import msgspec
-
-from services.identity.domain.money import NoAmount, to_minor
+from services.identity.domain.reading import (
+    Json,
+    a_moment,
+    a_quantity,
+    a_text,
+    an_object,
+    invalid,
+    minor_units,
+    reference,
+    scalars,
+    write_json,
+)
 from services.identity.domain.rejects import Refused, RejectReason
 from shared.contracts.customers import CustomerIdentified
 from shared.contracts.envelope import derived_id
@@ -18,17 +27,23 @@ from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
 
 SOURCE = "segment"
-MESSAGE_TYPES = ("track", "identify")
 PURCHASE_NAMES = ("Order Completed", "Completed Order")
-REFUND_NAMES = ("Order Refunded",)
+REFUND_NAMES = ("Order Refunded", "Order Cancelled")
+FIRST_NAMES = {
+    "Viewed Product": "ProductViewed",
+    "Viewed Product Category": "ProductListViewed",
+    "Added Product": "ProductAdded",
+    "Removed Product": "ProductRemoved",
+}
+"""What the first version of the e-commerce specification called what the second calls otherwise."""
 _OF_THE_WAY = ("sentAt", "receivedAt", "writeKey", "context")
 _REFERENCE_TRAITS = ("loyalty_card", "email", "phone")
 _WISHES = ("preferred_channel", "language", "time_zone", "customer_type")
-_encoder = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+_TITLE_CASE = re.compile(r"[A-Z][A-Za-z0-9]*(?: [A-Z0-9][A-Za-z0-9]*)+")
+_GENERATED = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_WHO = "give a userId or an anonymousId"
 
-_ZonedTime: Any = Annotated[datetime, msgspec.Meta(tz=True)]
-
-Json = Mapping[str, Any]
+Translated = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +61,19 @@ def translate(message: Json, kind: str, receipt: Receipt) -> bytes:
     corrected, written = _times(message, receipt)
     event = {
         "specversion": "1.0",
-        "id": str(message.get("messageId") or _content_id(message)),
+        "id": a_text(message["messageId"], "messageId") if message.get("messageId") else _content_id(message, kind),
         "source": SOURCE,
         "type": event_type,
         "time": corrected.isoformat(),
         "sourcetime": written,
         "data": data,
     }
-    return _encoder.encode(event)
+    return write_json(event)
 
 
-def _content_id(message: Json) -> str:
+def _content_id(message: Json, kind: str) -> str:
     content = {name: value for name, value in message.items() if name not in _OF_THE_WAY}
-    return derived_id(SOURCE, _encoder.encode(content))
+    return derived_id(SOURCE, write_json({**content, "type": kind}))
 
 
 def _times(message: Json, receipt: Receipt) -> tuple[datetime, str]:
@@ -66,131 +81,153 @@ def _times(message: Json, receipt: Receipt) -> tuple[datetime, str]:
     written = message.get("originalTimestamp") or message.get("timestamp")
     if written is None:
         return receipt.received_at, ""
-    original = _time(written, "timestamp")
+    original = a_moment(written, "timestamp")
     sent = message.get("sentAt") or receipt.sent_at
     if sent is None:
         return original, str(written)
     try:
-        return receipt.received_at - (_time(sent, "sentAt") - original), str(written)
+        return receipt.received_at - (a_moment(sent, "sentAt") - original), str(written)
     except OverflowError as error:
-        raise Refused(RejectReason.INVALID, "timestamp: outside the years 1 to 9999") from error
+        raise invalid("timestamp", "outside the years 1 to 9999") from error
 
 
-def _time(value: object, name: str) -> datetime:
-    try:
-        at: datetime = msgspec.convert(value, _ZonedTime)
-        return at.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Refused(RejectReason.INVALID, f"{name}: an RFC 3339 time with a zone is expected") from error
-
-
-def _identified(message: Json, receipt: Receipt) -> tuple[str, dict[str, Any]]:
-    traits = _object(message.get("traits"), "traits")
-    references = list(filter(None, (_reference("user", message.get("userId")), *_references_in(traits))))
-    if anonymous := _reference("anonymous", message.get("anonymousId")):
-        # Last: a device knows least who uses it.
-        references.append(anonymous)
+def _identified(message: Json, receipt: Receipt) -> Translated:
+    traits = an_object(message.get("traits"), "traits")
+    known = [reference("user", message.get("userId")), *_references_in(traits)]
+    # Last: a device knows least who uses it.
+    references = list(filter(None, (*known, reference("anonymous", message.get("anonymousId")))))
     if not references:
         raise Refused(RejectReason.MISSING_REFERENCE, "give a userId, an anonymousId, or a trait email, phone or loyalty_card")
     wishes = {name: traits[name] for name in _WISHES if traits.get(name) is not None}
-    rest = _scalars(traits, leave_out=(*_REFERENCE_TRAITS, *_WISHES, "consents"))
+    rest = scalars(traits, leave_out=(*_REFERENCE_TRAITS, *_WISHES, "consents"))
     data = {"references": references, "traits": rest, "consents": traits.get("consents") or [], **wishes}
     return CustomerIdentified.event_type, data
 
 
+def _grouped(message: Json, receipt: Receipt) -> Translated:
+    """The firm that somebody belongs to is what is known of the person: who the customer is does not change."""
+    traits = an_object(message.get("traits"), "traits")
+    firm = {"company_id": a_text(message.get("groupId"), "groupId")} | ({"company": traits["name"]} if traits.get("name") else {})
+    rest = {f"company_{name}": value for name, value in traits.items() if name not in ("name", "id")}
+    references = _known_by(message)
+    if not references:
+        raise Refused(RejectReason.MISSING_REFERENCE, _WHO)
+    return CustomerIdentified.event_type, {"references": references, "traits": scalars({**rest, **firm})}
+
+
+def _aliased(message: Json, receipt: Receipt) -> Translated:
+    """Two names for one person. Whether that merges two customers is not decided here."""
+    previous = message.get("previousId")
+    kind = "anonymous" if isinstance(previous, str) and _GENERATED.fullmatch(previous) else "user"
+    now, before = reference("user", message.get("userId")), reference(kind, previous) or reference("anonymous", message.get("anonymousId"))
+    if now is None or before is None:
+        raise Refused(RejectReason.MISSING_REFERENCE, "give a userId and a previousId")
+    return CustomerIdentified.event_type, {"references": [now, before]}
+
+
 def _references_in(traits: Json) -> list[str | None]:
-    return [_reference(kind, traits.get(kind)) for kind in _REFERENCE_TRAITS]
+    return [reference(kind, traits.get(kind)) for kind in _REFERENCE_TRAITS]
 
 
-def _reference(kind: str, value: object) -> str | None:
-    return None if value is None or value == "" or isinstance(value, dict | list | bool) else f"{kind}:{value}"
+def _known_by(message: Json) -> list[str]:
+    """Everything that the message calls the person, strongest first."""
+    context = an_object(message.get("context"), "context")
+    inside = _references_in(an_object(context.get("traits"), "context/traits"))
+    return list(filter(None, (reference("user", message.get("userId")), *inside, reference("anonymous", message.get("anonymousId")))))
 
 
-def _tracked(message: Json, receipt: Receipt) -> tuple[str, dict[str, Any]]:
+def _tracked(message: Json, receipt: Receipt) -> Translated:
     name = message.get("event")
     if not isinstance(name, str) or not name:
-        raise Refused(RejectReason.INVALID, "event: the name of what happened is expected")
-    properties = _object(message.get("properties"), "properties")
-    reference = _who(message, properties)
+        raise invalid("event", "the name of what happened is expected")
+    properties = an_object(message.get("properties"), "properties")
+    who = _who(message, properties)
     if name in PURCHASE_NAMES:
-        return PurchaseRecorded.event_type, {"reference": reference, **_purchase(properties, receipt.currency)}
+        return PurchaseRecorded.event_type, {"reference": who, **_purchase(properties, receipt.currency)}
     if name in REFUND_NAMES:
-        return PurchaseRefunded.event_type, {"reference": reference, **_refund(properties, receipt.currency)}
-    return InteractionRecorded.event_type, {"reference": reference, "kind": name, "properties": _scalars(properties)}
+        return PurchaseRefunded.event_type, {"reference": who, **_refund(properties, receipt.currency)}
+    return InteractionRecorded.event_type, {"reference": who, "kind": _kind(name), "properties": scalars(properties)}
+
+
+def _kind(name: str) -> str:
+    """`Product Viewed` is our `ProductViewed`; a name that is not written so stays as it is."""
+    return FIRST_NAMES.get(name) or (name.replace(" ", "") if _TITLE_CASE.fullmatch(name) else name)
+
+
+def _viewed(kind: str) -> Callable[[Json, Receipt], Translated]:
+    def viewed(message: Json, receipt: Receipt) -> Translated:
+        properties = an_object(message.get("properties"), "properties")
+        named = {name: message[name] for name in ("name", "category") if message.get(name) is not None}
+        data = {"reference": _who(message, properties), "kind": kind, "properties": scalars({**properties, **named})}
+        return InteractionRecorded.event_type, data
+
+    return viewed
 
 
 def _who(message: Json, properties: Json) -> str:
-    context = _object(message.get("context"), "context")
-    traits = _object(context.get("traits"), "context/traits")
+    context = an_object(message.get("context"), "context")
     candidates = (
-        _reference("user", message.get("userId")),
-        *_references_in(traits),
+        reference("user", message.get("userId")),
+        *_references_in(an_object(context.get("traits"), "context/traits")),
         *_references_in(properties),
-        _reference("anonymous", message.get("anonymousId")),
+        reference("anonymous", message.get("anonymousId")),
     )
     found = next(filter(None, candidates), None)
     if found is None:
-        raise Refused(RejectReason.MISSING_REFERENCE, "give a userId or an anonymousId")
+        raise Refused(RejectReason.MISSING_REFERENCE, _WHO)
     return found
 
 
 def _purchase(properties: Json, reporting: str) -> dict[str, Any]:
-    currency = str(properties.get("currency") or reporting).upper()
+    currency = _currency(properties, reporting)
+    return {"store": _store(properties), "currency": currency, "lines": _lines(properties, currency)}
+
+
+def _lines(properties: Json, currency: str) -> list[dict[str, Any]]:
     products = properties.get("products")
     if not isinstance(products, list) or not products:
-        raise Refused(RejectReason.INVALID, "properties/products: at least one product is expected")
-    lines = [_line(_object(each, f"properties/products/{index}"), index, currency) for index, each in enumerate(products)]
-    return {"store": _store(properties), "currency": currency, "lines": lines}
+        raise invalid("properties/products", "at least one product is expected")
+    return [_line(an_object(each, f"properties/products/{index}"), index, currency) for index, each in enumerate(products)]
 
 
 def _line(product: Json, index: int, currency: str) -> dict[str, Any]:
     path = f"properties/products/{index}"
-    quantity = product.get("quantity", 1)
-    if isinstance(quantity, Decimal) and quantity == quantity.to_integral_value():
-        quantity = int(quantity)
-    if isinstance(quantity, bool) or not isinstance(quantity, int) or not 0 <= quantity <= 10**9:
-        raise Refused(RejectReason.INVALID, f"{path}/quantity: a whole number from 0 is expected")
+    quantity = a_quantity(product.get("quantity", 1), f"{path}/quantity")
     sku = product.get("sku") or product.get("product_id") or product.get("id")
     if sku is None:
-        raise Refused(RejectReason.INVALID, f"{path}: a sku or product_id is expected")
-    line = {"sku": str(sku), "quantity": quantity, "amount_minor": _minor(product, "price", path, currency, quantity)}
-    return line | {name: str(product[name]) for name in ("category", "department") if product.get(name)}
+        raise invalid(path, "a sku or product_id is expected")
+    amount = minor_units(product.get("price"), f"{path}/price", currency, quantity)
+    line = {"sku": a_text(sku, f"{path}/sku"), "quantity": quantity, "amount_minor": amount}
+    return line | {name: a_text(product[name], f"{path}/{name}") for name in ("category", "department") if product.get(name)}
 
 
 def _refund(properties: Json, reporting: str) -> dict[str, Any]:
-    currency = str(properties.get("currency") or reporting).upper()
-    amount = next((name for name in ("total", "revenue", "value") if properties.get(name) is not None), "total")
-    return {"store": _store(properties), "currency": currency, "amount_minor": _minor(properties, amount, "properties", currency, 1)}
+    """What was given back: `total`, `revenue` or `value`, or else the products that came back."""
+    currency = _currency(properties, reporting)
+    said = next((name for name in ("total", "revenue", "value") if properties.get(name) is not None), None)
+    if said is None and properties.get("products") is None:
+        raise invalid("properties/total", "the amount given back is expected, or the products that came back")
+    if said is None:
+        amount = sum(line["amount_minor"] for line in _lines(properties, currency))
+    else:
+        amount = minor_units(properties[said], f"properties/{said}", currency)
+    return {"store": _store(properties), "currency": currency, "amount_minor": amount}
+
+
+def _currency(properties: Json, reporting: str) -> str:
+    return a_text(properties.get("currency") or reporting, "properties/currency").upper()
 
 
 def _store(properties: Json) -> str:
-    return str(properties.get("store") or properties.get("affiliation") or "web")
+    return a_text(properties.get("store") or properties.get("affiliation") or "web", "properties/affiliation")
 
 
-def _minor(found: Json, name: str, path: str, currency: str, times: int) -> int:
-    try:
-        return to_minor(found.get(name), currency, times)
-    except NoAmount as error:
-        raise Refused(RejectReason.INVALID, f"{path}/{name}: {error}") from error
-
-
-def _object(value: object, path: str) -> Json:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise Refused(RejectReason.INVALID, f"{path}: an object is expected")
-    return value
-
-
-def _scalars(found: Json, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Decimals become their text, nested values their JSON: nothing is lost, and no float is kept."""
-    return {name: _scalar(value) for name, value in found.items() if name not in leave_out}
-
-
-def _scalar(value: object) -> object:
-    if isinstance(value, Decimal):
-        return str(value)
-    return _encoder.encode(value).decode() if isinstance(value, dict | list) else value
-
-
-_DIALECT: dict[str, Callable[[Json, Receipt], tuple[str, dict[str, Any]]]] = {"track": _tracked, "identify": _identified}
+_DIALECT: dict[str, Callable[[Json, Receipt], Translated]] = {
+    "track": _tracked,
+    "identify": _identified,
+    "page": _viewed("PageViewed"),
+    "screen": _viewed("ScreenViewed"),
+    "group": _grouped,
+    "alias": _aliased,
+}
+MESSAGE_TYPES = tuple(_DIALECT)

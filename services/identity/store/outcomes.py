@@ -1,8 +1,11 @@
-"""The events and references that were not simply accepted, each with its reason. Keyed by position, so a redelivery adds nothing."""
+"""The events and references that were not simply accepted, each with its reason. Keyed by position, so a redelivery adds nothing.
+
+What is noted as parked is parked: a redelivery is not judged again, because the clock by which it was judged has moved on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,21 +13,28 @@ from typing import Any
 import mongoengine as me
 
 from services.identity.store.bulk import collection_of
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new, portions
+
+PARKED = "parked"
+BLOCK_OFFSETS = 4096
+"""How much of a log lies in one place: the embedded database finds equal values by an index, but no range of them."""
 
 
 class OutcomeDocument(me.Document):
     """One quarantined event, parked event, or refused merge."""
 
-    meta = {"db_alias": "identity", "collection": "outcomes", "auto_create_index": False, "indexes": ["outcome"]}  # noqa: RUF012
+    meta = {"db_alias": "identity", "collection": "outcomes", "auto_create_index": False, "indexes": ["outcome", "place"]}  # noqa: RUF012
 
     outcome_id = me.StringField(primary_key=True)
     outcome = me.StringField(required=True)
     reason = me.StringField(required=True)
     detail = me.StringField()
     origin = me.StringField(required=True)
+    place = me.StringField()
+    """`topic id/partition/block of offsets`, of a parked event: the way to what is parked between two offsets."""
+    offset = me.LongField()
     event = me.BinaryField()
-    """What was sent, of a quarantined event."""
+    """What was sent, of a quarantined or parked event; of one that is larger than any event may be, the beginning."""
     at = me.DateTimeField()
     """When it was noted, by the service's clock."""
 
@@ -42,21 +52,69 @@ class Outcome:
     event: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An event that was parked."""
+
+    reason: str
+    detail: str
+
+
 def note(outcomes: Sequence[Outcome], at: datetime) -> None:
     """Keep them; those that are kept already stay as they are."""
     insert_new(collection_of(OutcomeDocument), [_document(outcome, at) for outcome in outcomes])
 
 
 def _document(outcome: Outcome, at: datetime) -> dict[str, Any]:
+    topic_id, partition, offset = outcome.origin.rsplit("/", 2)
     return {
         "_id": f"{outcome.origin}/{outcome.outcome}/{outcome.subject}",
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "detail": outcome.detail,
         "origin": outcome.origin,
+        "place": _place(topic_id, int(partition), int(offset) // BLOCK_OFFSETS),
+        "offset": int(offset),
         "event": outcome.event,
         "at": at,
     }
+
+
+def _place(topic_id: str, partition: int, block: int) -> str:
+    return f"{topic_id}/{partition}/{block}"
+
+
+def _parked_id(origin: str) -> str:
+    return f"{origin}/{PARKED}/"
+
+
+def parked_between(topic_id: str, partition: int, first: int, last: int) -> dict[int, Parked]:
+    """What was parked of one log from one offset to another, both included."""
+    places = [_place(topic_id, partition, block) for block in range(first // BLOCK_OFFSETS, last // BLOCK_OFFSETS + 1)]
+    found = find_by(collection_of(OutcomeDocument), places, {"event": 0}, field="place", outcome=PARKED)
+    return {each["offset"]: Parked(each["reason"], each["detail"]) for each in found if first <= each["offset"] <= last}
+
+
+def still_parked(origins: Iterable[str]) -> set[str]:
+    """Those of these positions whose events are parked."""
+    found = find_by(collection_of(OutcomeDocument), map(_parked_id, origins), {"origin": 1})
+    return {each["origin"] for each in found}
+
+
+def park_again(origin: str, reason: str, detail: str) -> None:
+    """A parked event was put back and is still wrong; one that is not parked any more stays so."""
+    collection_of(OutcomeDocument).update_one({"_id": _parked_id(origin)}, {"$set": {"reason": reason, "detail": detail}})
+
+
+def release(origins: Iterable[str]) -> None:
+    """These events are not parked any more: they were put back, and something else became of them."""
+    for some in portions(map(_parked_id, origins)):
+        collection_of(OutcomeDocument).delete_many({"_id": {"$in": some}})
+
+
+def count_parked() -> int:
+    """How many events are parked."""
+    return int(collection_of(OutcomeDocument).count_documents({"outcome": PARKED}))
 
 
 def by_reason() -> dict[str, dict[str, int]]:

@@ -9,10 +9,11 @@ import mongoengine as me
 from pymongo.errors import DuplicateKeyError
 
 from services.identity.store.bulk import collection_of
+from services.identity.store.outcomes import PARKED, count_parked
 from shared.contracts.topics import PARTITION_COUNT
 
-COUNTED = ("accepted", "anonymous", "repeated", "quarantined", "parked")
-"""What becomes of an event: of these exactly one."""
+COUNTED = ("accepted", "anonymous", "repeated", "quarantined", "lost")
+"""What becomes of an event: of these exactly one, or it is parked, which is told by what is noted of it."""
 
 Log = tuple[str, int]
 """Topic id and partition."""
@@ -64,16 +65,28 @@ def committed_of(log: Log) -> int:
     return int(found["offset"]) if found else -1
 
 
-def commit(log: Log, outcomes: Mapping[int, str]) -> None:
-    """Everything up to the last of these offsets is done; those beyond the committed one are counted, each once for ever."""
+def commit(log: Log, outcomes: Mapping[int, str | None]) -> None:
+    """Everything up to the last of these offsets is done; those beyond the committed one are counted, each once for ever.
+
+    None is what is not counted here: a parked event, or a second coming of one that has been counted.
+    """
     last = max(outcomes)
     while (before := committed_of(log)) < last:
         counts: dict[str, int] = {}
         for offset, outcome in outcomes.items():
-            if offset > before:
+            if offset > before and outcome is not None:
                 counts[outcome] = counts.get(outcome, 0) + 1
         if _advance(log, before, last, counts):
             return
+
+
+def pass_over(log: Log, upto: int, parked_count: int) -> int:
+    """What is not done of the log up to this offset is gone and is counted as lost, but for what was parked; returns how much."""
+    before = committed_of(log)
+    lost_count = max(0, upto - before - parked_count)
+    if upto <= before:
+        return 0
+    return lost_count if _advance(log, before, upto, {"lost": lost_count}) else pass_over(log, upto, parked_count)
 
 
 def _advance(log: Log, before: int, last: int, counts: Mapping[str, int]) -> bool:
@@ -84,7 +97,9 @@ def _advance(log: Log, before: int, last: int, counts: Mapping[str, int]) -> boo
         except DuplicateKeyError:
             return False
         return True
-    changes = {"$set": {"offset": last}, "$inc": {f"counts.{name}": count for name, count in counts.items()}}
+    changes: dict[str, Any] = {"$set": {"offset": last}}
+    if counts:
+        changes["$inc"] = {f"counts.{name}": count for name, count in counts.items()}
     return bool(_committed().update_one({"_id": _key(log), "offset": before}, changes).matched_count)
 
 
@@ -94,10 +109,15 @@ def _key(log: Log) -> str:
 
 def outcomes() -> dict[str, int]:
     """What became of every event of every log, summed."""
+    return {**counted(), PARKED: count_parked()}
+
+
+def counted() -> dict[str, int]:
+    """The same without what is parked."""
     totals = dict.fromkeys(COUNTED, 0)
     for each in _committed().find({}, {"counts": 1}):
-        for name, count in each["counts"].items():
-            totals[name] += count
+        for name in COUNTED:
+            totals[name] += each["counts"].get(name, 0)
     return totals
 
 

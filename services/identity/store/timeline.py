@@ -109,6 +109,12 @@ def kept_under(keys: Iterable[str]) -> dict[str, Kept]:
     return {each["_id"]: Kept(each["origin"], bytes(each["hash"]), each["profile"]) for each in find_by_ids(_events(), keys, wanted)}
 
 
+def event_under(key: str) -> bytes | None:
+    """The event of this name, as JSON."""
+    found = next(iter(find_by_ids(_events(), (key,), {"event": 1})), None)
+    return None if found is None else bytes(found["event"])
+
+
 def set_profiles(profiles: dict[str, str]) -> None:
     """Correct the profile of events whose reference another process gave away meanwhile."""
     for key, profile in profiles.items():

@@ -10,6 +10,9 @@ from fastapi import APIRouter, Query
 
 from services.notifications.domain.messages import State
 from services.notifications.store import contacts, messages, suppressions
+from shared.access.audit import about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.contracts.envelope import ProfileId
 from shared.mongo import in_store
 
@@ -24,7 +27,7 @@ def create_messages_router() -> APIRouter:
     """Messages, their summary, and how many customers can be written to."""
     router = APIRouter(tags=["messages"])
 
-    @router.get("/messages")
+    @router.get("/messages", dependencies=[needs(Scope.PROFILES_READ)])
     async def list_messages(
         customer: ProfileId | None = None,
         state: State | None = None,
@@ -33,16 +36,17 @@ def create_messages_router() -> APIRouter:
     ) -> dict[str, Any]:
         """Messages in order of id; `after` is the last id of the page before, `state=due` with a reason are those that wait."""
         found = await in_store(messages.page, customer, state, after, limit)
+        about_all(document["customer_id"] for document in found)
         return {"messages": [_shown(document) for document in found], "after": found[-1]["_id"] if len(found) == limit else None}
 
-    @router.get("/summary")
+    @router.get("/summary", dependencies=[needs(Scope.REPORTS_READ)])
     async def summary() -> dict[str, Any]:
         """How many messages ended how, why, and on which channel."""
         tally = await in_store(messages.tally)
         known = await in_store(contacts.count)
         return {**summed(tally), "contacts": known, "suppressions": await in_store(suppressions.count)}
 
-    @router.get("/contacts/count")
+    @router.get("/contacts/count", dependencies=[needs(Scope.REPORTS_READ)])
     async def count_contacts() -> dict[str, int]:
         """How many customers are known here."""
         return {"contacts": await in_store(contacts.count)}

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from services.notifications.domain.contacts import Suppression, address_subject
 from services.notifications.store import suppressions
 from services.notifications.store.suppressions import Entry
+from shared.access.audit import about, about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.customers import Channel, Purpose
 from shared.contracts.envelope import Name, ProfileId
@@ -53,26 +56,36 @@ def create_suppressions_router(clock: Clock) -> APIRouter:
     """The suppression list."""
     router = APIRouter(prefix="/suppressions", tags=["suppressions"])
 
-    @router.get("")
+    @router.get("", dependencies=[needs(Scope.PROFILES_READ)])
     async def list_suppressions(after: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100, active: bool = True) -> dict[str, Any]:
         """Suppressions in order of id; `active=false` shows the lifted ones too."""
         found = await in_store(suppressions.page, after, limit, active)
+        about_all(_subject(entry) for entry in found)
         return {"suppressions": [_shown(entry) for entry in found], "after": found[-1].suppression_id if len(found) == limit else None}
 
-    @router.post("", status_code=201)
+    @router.post("", dependencies=[needs(Scope.PROFILES_WRITE)], status_code=201)
     async def add(new: NewSuppression) -> dict[str, Any]:
         """Suppress from now on. Making one that is active already changes nothing."""
-        return _shown(await in_store(suppressions.add, new.suppression(), new.reason, clock.now()))
+        entry = await in_store(suppressions.add, new.suppression(), new.reason, clock.now())
+        about(_subject(entry))
+        return _shown(entry)
 
-    @router.delete("/{suppression_id}")
+    @router.delete("/{suppression_id}", dependencies=[needs(Scope.PROFILES_WRITE)])
     async def lift(suppression_id: str, reason: Name) -> dict[str, Any]:
         """Lift it; it stays in the list's history with the reason."""
         entry = await in_store(suppressions.lift, suppression_id, reason, clock.now())
         if entry is None:
             raise Problem(404, "No such suppression", f"There is no suppression {suppression_id!r}; GET /v1/suppressions lists them.")
+        about(_subject(entry))
         return _shown(entry)
 
     return router
+
+
+def _subject(entry: Entry) -> str:
+    """Whose data it is, for the audit log: a customer by his id, an address only by that of its suppression."""
+    kind, _, value = entry.suppression.subject.partition(":")
+    return value if kind == "customer" else entry.suppression_id
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from services.notifications.settings import NotificationsSettings
 from services.notifications.templates import SUBJECT, CannotRender, Rendered, Templates, Words
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.interactions import Scalar
 from shared.problems import Problem
@@ -21,7 +23,7 @@ SAMPLE_DAYS = 14
 
 def create_templates_router(templates: Templates, settings: NotificationsSettings, clock: Clock) -> APIRouter:
     """Templates and their previews."""
-    router = APIRouter(prefix="/templates", tags=["templates"])
+    router = APIRouter(prefix="/templates", tags=["templates"], dependencies=[needs(Scope.REPORTS_READ)])
 
     def rendered(name: str, language: str | None, sample: bool) -> Rendered:
         content = SAMPLE if sample else {}

@@ -14,6 +14,7 @@ from services.notifications.settings import NotificationsSettings
 from services.notifications.store import contacts, messages, suppressions
 from services.notifications.unsubscribe import BadToken, message_of
 from services.notifications.writing import Writer
+from shared.access.gate import public
 from shared.clock import Clock
 from shared.contracts.customers import ConsentChanged, ConsentStatement
 from shared.contracts.envelope import derived_id, envelope
@@ -28,7 +29,7 @@ WHY = "unsubscribed by the link in a mail"
 
 def create_unsubscribe_router(publisher: Publisher, writer: Writer, settings: NotificationsSettings, clock: Clock) -> APIRouter:
     """Reading the link changes nothing, because mail scanners read links; posting to it does, as often as it is posted."""
-    router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"])
+    router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"], dependencies=[public])
 
     async def message_behind(token: str) -> Message:
         try:

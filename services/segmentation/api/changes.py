@@ -14,6 +14,8 @@ from fastapi.responses import StreamingResponse
 from services.segmentation.api.segments import check_known
 from services.segmentation.live_changes import BadPosition, Change, Listener, LiveChanges, TooManyListeners, Wanted
 from services.segmentation.own_segments import read_segments
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import in_store
 from shared.problems import Problem
 from shared.streaming.errors import Unavailable
@@ -44,7 +46,7 @@ def add_changes(router: APIRouter, live: LiveChanges) -> None:
         503: {"description": "The broker does not answer, or too many listen already."},
     }
 
-    @router.get("/v1/segments/changes", response_class=EventStream, responses=answers)
+    @router.get("/v1/segments/changes", dependencies=[needs(Scope.PROFILES_READ)], response_class=EventStream, responses=answers)
     async def changes(segment: Named = [], customer: Named = [], after: After = "", last_event_id: LastEventId = "") -> EventStream:  # noqa: B006
         """Every entry and exit from now on, or after an event that was seen; of these segments and customers, or of all."""
         known = await in_store(read_segments)

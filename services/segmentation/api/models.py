@@ -8,13 +8,15 @@ from fastapi import APIRouter
 
 from services.segmentation.api.scores import Limit
 from services.segmentation.store import models as store
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import in_store
 
 
 def add_models(router: APIRouter) -> None:
     """What was fitted."""
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", dependencies=[needs(Scope.REPORTS_READ)])
     async def fitted(limit: Limit = 20) -> dict[str, Any]:
         """Fits to this deployment's customers, newest first: parameters, data, back-tests, and whether each was taken."""
         fits = await in_store(store.newest, limit)

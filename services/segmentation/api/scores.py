@@ -13,6 +13,9 @@ from services.segmentation.domain.scoring import iso_day
 from services.segmentation.domain.summary import TOTALS
 from services.segmentation.store import history
 from services.segmentation.store import scores as store
+from shared.access.audit import about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.mongo import in_store
 from shared.problems import Problem
 
@@ -32,7 +35,7 @@ class Lookup(BaseModel):
 def add_totals(router: APIRouter) -> None:
     """What all customers add up to."""
 
-    @router.get("/v1/totals")
+    @router.get("/v1/totals", dependencies=[needs(Scope.REPORTS_READ)])
     async def totals() -> dict[str, Any]:
         """Exact sums over all rows, and how far each partition has read."""
         summaries = await in_store(store.read_summaries)
@@ -42,7 +45,7 @@ def add_totals(router: APIRouter) -> None:
         applied = {str(each["_id"]): each["applied"] for each in summaries}
         return {**{name: added[name] for name in TOTALS}, "as_of": store.as_of(summaries), "applied": applied}
 
-    @router.get("/v1/summary")
+    @router.get("/v1/summary", dependencies=[needs(Scope.REPORTS_READ)])
     async def summary() -> dict[str, Any]:
         """Customers and money by value class and by risk band."""
         summaries = await in_store(store.read_summaries)
@@ -59,7 +62,7 @@ def add_totals(router: APIRouter) -> None:
             "as_of": store.as_of(summaries),
         }
 
-    @router.get("/v1/value-curve")
+    @router.get("/v1/value-curve", dependencies=[needs(Scope.REPORTS_READ)])
     async def value_curve() -> dict[str, Any]:
         """The 80/20 curve of consumers, as it was last seen."""
         curves = await in_store(store.read_curves)
@@ -76,7 +79,7 @@ def add_totals(router: APIRouter) -> None:
 def add_scores(router: APIRouter) -> None:
     """One customer's scores, those of many, and the best by a score."""
 
-    @router.get("/v1/customers/{customer_id}/scores")
+    @router.get("/v1/customers/{customer_id}/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of(customer_id: str) -> dict[str, Any]:
         """The scores and segments of one customer."""
         found = await in_store(store.read_scores, customer_id)
@@ -84,16 +87,17 @@ def add_scores(router: APIRouter) -> None:
             raise unknown_customer(customer_id)
         return customer(found)
 
-    @router.post("/v1/scores/lookup")
+    @router.post("/v1/scores/lookup", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of_many(asked: Lookup) -> dict[str, Any]:
         """The scores and segments of up to 1,000 customers, in the order asked for; who is unknown is named."""
         as_of = await in_store(store.read_as_of)
         found = await in_store(store.read_scores_of, asked.customer_ids)
+        about_all(found)
         rows = [found[each] for each in asked.customer_ids if each in found]
         unknown = [each for each in dict.fromkeys(asked.customer_ids) if each not in found]
         return {"customers": [customer(row) for row in rows], "unknown": unknown, "as_of": as_of}
 
-    @router.get("/v1/customers/{customer_id}/history")
+    @router.get("/v1/customers/{customer_id}/history", dependencies=[needs(Scope.PROFILES_READ)])
     async def history_of(customer_id: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
         """How a customer's scores went, oldest first: a point for each day on which something worth telling changed."""
         points = await in_store(history.read_score_points, customer_id)
@@ -102,12 +106,13 @@ def add_scores(router: APIRouter) -> None:
         shown = [point for point in points if point["day"] > points[-1]["day"] - days]
         return {"customer_id": customer_id, "points": [_point(point) for point in shown]}
 
-    @router.get("/v1/scores")
+    @router.get("/v1/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def best(order: Order = "value_at_risk", limit: Limit = 10, after: After = "") -> dict[str, Any]:
         """Customers by a score, highest first; equal ones by id."""
         column = f"{order}_minor"
         as_of = await in_store(store.read_as_of)
         rows = await in_store(store.read_best, column, limit, _place(after))
+        about_all(row["_id"] for row in rows)
         last = f"{rows[-1][column]}/{rows[-1]['_id']}" if len(rows) == limit else None
         return {"customers": [customer(row) for row in rows], "next": last, "as_of": as_of}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Response
+import yaml
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from services.segmentation.answering import EXPLAIN, SAMPLE, WHAT_IF
@@ -22,6 +24,9 @@ from services.segmentation.domain.state.consents import CONSENTS
 from services.segmentation.own_segments import OWN_BITS, read_segments
 from services.segmentation.store import history, scores
 from services.segmentation.store import segments as store
+from shared.access.audit import about_all
+from shared.access.gate import needs
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import in_store
@@ -33,7 +38,33 @@ BIT_RESTS = timedelta(days=1)
 ANSWERED_WITHIN_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 
-Definition = Annotated[dict[str, Any], Body(description="`about`, `enters`, and `stays` where leaving has a rule of its own.")]
+MOST_BYTES = 65_536
+_MEDIA = ("application/json", "application/yaml")
+WITH_DEFINITION: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "`about`, `enters`, and `stays` where leaving has a rule of its own.",
+        "content": {media: {"schema": {"type": "object"}} for media in _MEDIA},
+    }
+}
+
+
+async def read_definition(request: Request) -> dict[str, Any]:
+    """A definition as JSON or, where the content type says so, YAML. Raises 400 and 413."""
+    body = await request.body()
+    if len(body) > MOST_BYTES:
+        raise Problem(413, "Too large", f"A definition has at most {MOST_BYTES} bytes.")
+    is_yaml = "yaml" in request.headers.get("content-type", "")
+    try:
+        found = yaml.safe_load(body) if is_yaml else json.loads(body)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise Problem(400, "Not readable", f"{'YAML' if is_yaml else 'JSON'} is expected: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise Problem(422, "Invalid rule", "A definition is an object with `enters`, and maybe `about` and `stays`.")
+    return found
+
+
+Definition = Annotated[dict[str, Any], Depends(read_definition)]
 PUT_ANSWERS: dict[int | str, dict[str, Any]] = {
     201: {"description": "New."},
     409: {"description": "It ships with Dear, or there is no room."},
@@ -44,7 +75,7 @@ _WHAT_IF_NAME = "what_if"
 def add_segments(router: APIRouter) -> None:
     """Who is in which segment."""
 
-    @router.get("/v1/segments")
+    @router.get("/v1/segments", dependencies=[needs(Scope.REPORTS_READ)])
     async def segments() -> dict[str, Any]:
         """How many customers are in each segment."""
         summaries, known = await in_store(scores.read_summaries), await in_store(read_segments)
@@ -53,7 +84,7 @@ def add_segments(router: APIRouter) -> None:
             added.update({name: count for name, count in each["segments"].items() if name in added})
         return {"segments": dict(added), "as_of": scores.as_of(summaries)}
 
-    @router.get("/v1/segments/definitions")
+    @router.get("/v1/segments/definitions", dependencies=[needs(Scope.REPORTS_READ)])
     async def definitions() -> dict[str, Any]:
         """The rules of all segments, and the words that rules are made of."""
         known = await in_store(read_segments)
@@ -69,16 +100,17 @@ def add_segments(router: APIRouter) -> None:
         }
         return {"segments": rules, "words": words}
 
-    @router.get("/v1/segments/{name}/members")
+    @router.get("/v1/segments/{name}/members", dependencies=[needs(Scope.PROFILES_READ)])
     async def members(name: str, limit: Limit = 100, after: After = "") -> dict[str, Any]:
         """The customers in a segment, by id."""
         check_known(name, await in_store(read_segments))
         as_of = await in_store(scores.read_as_of)
         rows = await in_store(scores.read_members, name, limit, after)
+        about_all(row["_id"] for row in rows)
         last = rows[-1]["_id"] if len(rows) == limit else None
         return {"segment": name, "members": [customer(row) for row in rows], "next": last, "as_of": as_of}
 
-    @router.get("/v1/segments/{name}/history")
+    @router.get("/v1/segments/{name}/history", dependencies=[needs(Scope.REPORTS_READ)])
     async def history_of(name: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
         """How many customers were in a segment day by day, oldest first; the newest day is not over yet."""
         check_known(name, await in_store(read_segments))
@@ -91,7 +123,7 @@ def add_segments(router: APIRouter) -> None:
 def add_own_segments(router: APIRouter, clock: Clock) -> None:
     """Rules of one's own."""
 
-    @router.put("/v1/segments/{name}", responses=PUT_ANSWERS)
+    @router.put("/v1/segments/{name}", dependencies=[needs(Scope.RULES_WRITE)], responses=PUT_ANSWERS, openapi_extra=WITH_DEFINITION)
     async def put(name: str, definition: Definition, response: Response) -> dict[str, Any]:
         """Write a segment. Everyone is judged by it in the next round of re-scoring, which begins at once."""
         if name in SHIPPED.names():
@@ -105,7 +137,7 @@ def add_own_segments(router: APIRouter, clock: Clock) -> None:
         response.status_code = 201 if is_new else 200
         return {"name": name, **kept}
 
-    @router.delete("/v1/segments/{name}", status_code=204)
+    @router.delete("/v1/segments/{name}", dependencies=[needs(Scope.RULES_WRITE)], status_code=204)
     async def delete(name: str) -> None:
         """Everyone leaves a segment of one's own."""
         if name in SHIPPED.names():
@@ -117,7 +149,7 @@ def add_own_segments(router: APIRouter, clock: Clock) -> None:
 def add_questions(router: APIRouter) -> None:
     """What only the holders of rows can answer."""
 
-    @router.get("/v1/segments/{name}/explain/{customer_id}")
+    @router.get("/v1/segments/{name}/explain/{customer_id}", dependencies=[needs(Scope.PROFILES_READ)])
     async def explain(name: str, customer_id: str) -> dict[str, Any]:
         """Why a customer is in a segment, or is not: the rule with each part's verdict and value."""
         check_known(name, await in_store(read_segments))
@@ -131,7 +163,7 @@ def add_questions(router: APIRouter) -> None:
             raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
         return {"segment": name, "customer_id": customer_id, **found}
 
-    @router.post("/v1/segments/what-if")
+    @router.post("/v1/segments/what-if", dependencies=[needs(Scope.PROFILES_READ)], openapi_extra=WITH_DEFINITION)
     async def what_if(definition: Definition) -> dict[str, Any]:
         """Who would enter by a rule: how many, what they are worth, which segments they are in. Nothing is changed."""
         segment = _segment(_WHAT_IF_NAME, definition)
@@ -141,10 +173,12 @@ def add_questions(router: APIRouter) -> None:
         for part in parts:
             added.update(part["segments"])
         names = ("customers", "expected_value_minor", "value_at_risk_minor")
+        sample = [customer for part in parts for customer in part["sample"]][:SAMPLE]
+        about_all(sample)
         return {
             **{name: sum(part[name] for part in parts) for name in names},
             "segments": {name: count for name, count in added.most_common() if count},
-            "sample": [customer for part in parts for customer in part["sample"]][:SAMPLE],
+            "sample": sample,
         }
 
 

@@ -25,6 +25,7 @@ class Buyers:
     recency_days: Spread = NO_ONE
     purchase_days: Spread = NO_ONE
     year_spend: Spread = NO_ONE
+    """Of what customers are ranked by: a year's spend, or profit."""
     day_spend_minor: int = 0
     """The sum over buyers of what a purchase day brings."""
     longest_days: int = 0
@@ -80,7 +81,7 @@ class _Runs:
     def add(self, scores: ScoreBatch, who: Mask) -> None:
         self.recency_days.append(scores.recency_days[who])
         self.purchase_days.append(scores.day_count[who])
-        self.year_spend.append(np.sort(scores.year_spend_minor[who]))
+        self.year_spend.append(np.sort(scores.year_worth_minor[who]))
         self.day_spend_minor += int(np.maximum(scores.monetary_minor[who], 0).sum())
         self.longest_days = max(self.longest_days, int(scores.age_days[who].max(initial=0)))
 

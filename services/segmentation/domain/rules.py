@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from services.segmentation.domain.arrays import Floats, Mask
+from services.segmentation.domain.bonds import BONDS
 from services.segmentation.domain.models.rfm import CELLS
 from services.segmentation.domain.models.value_curve import CLASSES
+from services.segmentation.domain.names import NEED, OFFER, code_of
 from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, class_a_minor
 from services.segmentation.domain.state.consents import CONSENTS, consent_bit
 from services.segmentation.domain.state.days import SPAN_DAYS, count_days
-from services.segmentation.domain.state.rows import CustomerState
+from services.segmentation.domain.state.rows import BOUGHT, DONE, CustomerState
 
 CUSTOMER_TYPES = ("consumer", "retailer", "wholesaler")
 MOST_CONDITIONS, DEEPEST = 50, 8
@@ -51,7 +53,7 @@ def _score(name: str) -> Callable[[View], Any]:
 
 
 def _class_a_share(view: View) -> Floats:
-    share: Floats = view.scores.year_spend_minor / np.maximum(class_a_minor(view.scores, view.ask.market), 1)
+    share: Floats = view.scores.year_worth_minor / np.maximum(class_a_minor(view.scores, view.ask.market), 1)
     return share
 
 
@@ -64,6 +66,7 @@ QUANTITIES = MappingProxyType({
     "customer_days": Quantity("days since the first purchase", _score("age_days")),
     "purchase_days": Quantity("days with a purchase", _score("day_count"), buyers_only=False),
     "monetary_minor": Quantity("mean net spend of a purchase day", _score("monetary_minor")),
+    "year_worth_minor": Quantity("what value classes go by: a year's net spend, or the profit in it", _score("year_worth_minor")),
     "year_spend_minor": Quantity("net spend of the last 52 weeks", _score("year_spend_minor")),
     "class_a_share": Quantity("a year's spend, by what class A of consumers, or of traders, begins with", _class_a_share),
     "risk": Quantity("chance not to buy within the horizon", _score("risk")),
@@ -93,6 +96,7 @@ CHOICES = MappingProxyType({
 """What has one of a few values: their names by number, and the numbers."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Part(BaseModel):
@@ -190,6 +194,123 @@ class Allowed(Part):
         return held
 
 
+class Counted(Part):
+    """How often something happened in the last weeks, of which the running one counts as far as it is; once or more where no bound is set.
+
+    Weeks are those of seven days since 1970-01-01.
+    """
+
+    within_weeks: Annotated[int, Field(ge=1, le=DONE.periods)] = DONE.periods
+    at_least: Number | None = None
+    above: Number | None = None
+    at_most: Number | None = None
+    below: Number | None = None
+
+    def bounds(self) -> dict[str, float]:
+        """The bounds."""
+        said = {name: bound for name in _COMPARE if (bound := getattr(self, name)) is not None}
+        return said or {"at_least": 1}
+
+    def name(self) -> str:
+        """What is counted, as rows name it."""
+        raise NotImplementedError
+
+    def values(self, view: View) -> Any:
+        """The counts."""
+        week = view.ask.today // DONE.period_days
+        return view.state.done.counts(view.scores.rows, code_of(self.name()), week - self.within_weeks + 1, week)
+
+    def holds(self, view: View) -> Mask:
+        """For whom."""
+        values = self.values(view)
+        held: Mask = np.logical_and.reduce([_COMPARE[name](values, bound) for name, bound in self.bounds().items()])
+        return held
+
+
+class Happened(Counted):
+    """How often the customer did this: an interaction's kind, or `(refund)`."""
+
+    event: Word
+
+    def name(self) -> str:
+        return self.event
+
+
+class Offered(Counted):
+    """In how many weeks this program made the customer an offer."""
+
+    program: Word
+
+    def name(self) -> str:
+        return f"{OFFER}{self.program}"
+
+
+class Stated(Counted):
+    """How often the customer said, in a survey or so, that this is what he looks for."""
+
+    need: Word
+
+    def name(self) -> str:
+        return f"{NEED}{self.need}"
+
+
+class Bought(Counted):
+    """How many lines of this category the customer bought in the last weeks, four of which are the smallest step."""
+
+    category: Word
+    within_weeks: Annotated[int, Field(ge=4, le=52, multiple_of=4)] = 52
+
+    def name(self) -> str:
+        return self.category
+
+    def values(self, view: View) -> Any:
+        period, periods = view.ask.today // BOUGHT.period_days, self.within_weeks * 7 // BOUGHT.period_days
+        return view.state.bought.counts(view.scores.rows, code_of(self.category), period - periods + 1, period)
+
+
+class Bonded(Part):
+    """Who is tied to us by this bond."""
+
+    bond: Literal[BONDS]  # type: ignore[valid-type]
+
+    def holds(self, view: View) -> Mask:
+        """For whom."""
+        held: Mask = (view.state.bonds[view.scores.rows] >> BONDS.index(self.bond) & 1) == 1
+        return held
+
+
+class HasTrait(Part):
+    """A trait of the profile with one of these values, or a number within bounds."""
+
+    trait: Word
+    values: Annotated[tuple[str | bool, ...], Field(max_length=50, alias="in")] = ()
+    at_least: Number | None = None
+    above: Number | None = None
+    at_most: Number | None = None
+    below: Number | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> HasTrait:
+        if bool(self.values) == bool(self.bounds()):
+            raise ValueError("needs either `in` with values, or at least one of at_least, above, at_most, below")
+        return self
+
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are set."""
+        return {name: bound for name in _COMPARE if (bound := getattr(self, name)) is not None}
+
+    def holds(self, view: View) -> Mask:
+        """For whom; nobody where the trait is not known."""
+        rows, column = view.scores.rows, view.state.traits.get(self.trait)
+        if column is None:
+            return np.zeros(len(rows), dtype=bool)
+        if self.values:
+            return column.is_one_of(rows, self.values)
+        numbers = column.numbers(rows)
+        held: Mask = np.logical_and.reduce([_COMPARE[name](numbers, bound) for name, bound in self.bounds().items()])
+        return held
+
+
 class AllOf(Part):
     """Every one of these rules."""
 
@@ -224,13 +345,14 @@ class Not(Part):
 
 
 _KINDS: tuple[tuple[type[Part], str], ...] = (
-    (AllOf, "all"), (AnyOf, "any"), (Not, "not"), (Allowed, "consent"), (OneOf, "in"), (Comparison, "field"),
+    (AllOf, "all"), (AnyOf, "any"), (Not, "not"), (Allowed, "consent"), (HasTrait, "trait"), (Happened, "event"), (Offered, "program"),
+    (Stated, "need"), (Bought, "category"), (Bonded, "bond"), (OneOf, "in"), (Comparison, "field"),
 )  # fmt: skip
 
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, dict):
-        return next((kind for kind in ("all", "any", "not", "consent", "in", "field") if kind in value), None)
+        return next((kind for _, kind in _KINDS if kind in value), None)
     return next((kind for model, kind in _KINDS if isinstance(value, model)), None)
 
 
@@ -239,29 +361,40 @@ Rule: TypeAlias = Annotated[
     | Annotated[AnyOf, Tag("any")]
     | Annotated[Not, Tag("not")]
     | Annotated[Allowed, Tag("consent")]
+    | Annotated[HasTrait, Tag("trait")]
+    | Annotated[Happened, Tag("event")]
+    | Annotated[Offered, Tag("program")]
+    | Annotated[Stated, Tag("need")]
+    | Annotated[Bought, Tag("category")]
+    | Annotated[Bonded, Tag("bond")]
     | Annotated[OneOf, Tag("in")]
     | Annotated[Comparison, Tag("field")],
     Discriminator(
         _kind,
         custom_error_type="no_rule",
-        custom_error_message='a rule has one of the keys "all", "any", "not", "consent" or "field"',
+        custom_error_message=f"a rule has one of the keys {', '.join(kind for _, kind in _KINDS if kind != 'in')}",
     ),
 ]
-AnyRule: TypeAlias = AllOf | AnyOf | Not | Allowed | OneOf | Comparison
+AnyRule: TypeAlias = AllOf | AnyOf | Not | Allowed | HasTrait | Happened | Offered | Stated | Bought | Bonded | OneOf | Comparison
 
 for _model in (AllOf, AnyOf, Not):
     _model.model_rebuild()
 
 
-def conditions_of(rule: AnyRule, depth: int = 1) -> Iterator[int]:
-    """How deep each condition lies."""
+def conditions_of(rule: AnyRule, depth: int = 1) -> Iterator[tuple[AnyRule, int]]:
+    """Each condition, and how deep it lies."""
     if isinstance(rule, AllOf | AnyOf):
         for each in rule.rules:
             yield from conditions_of(each, depth + 1)
     elif isinstance(rule, Not):
         yield from conditions_of(rule.rule, depth + 1)
     else:
-        yield depth
+        yield rule, depth
+
+
+def traits_of(rule: AnyRule | None) -> set[str]:
+    """The traits that a rule names."""
+    return {each.trait for each, _ in conditions_of(rule) if isinstance(each, HasTrait)} if rule is not None else set()
 
 
 def explain(rule: AnyRule, view: View) -> dict[str, Any]:
@@ -277,6 +410,15 @@ def explain(rule: AnyRule, view: View) -> dict[str, Any]:
         return {"field": rule.field, "in": list(rule.values), "is": names[int(read(view)[0])], "holds": holds}
     if isinstance(rule, Allowed):
         return {"consent": rule.consent, "is": holds, "holds": holds}
+    if isinstance(rule, Bonded):
+        return {"bond": rule.bond, "is": holds, "holds": holds}
+    if isinstance(rule, HasTrait):
+        column = view.state.traits.get(rule.trait)
+        wanted = {"in": list(rule.values)} if rule.values else rule.bounds()
+        return {"trait": rule.trait, **wanted, "is": column.value(int(view.scores.rows[0])) if column is not None else None, "holds": holds}
+    if isinstance(rule, Counted):
+        said = rule.model_dump(by_alias=True, include={"event", "program", "need", "category", "within_weeks"})
+        return {**said, **rule.bounds(), "is": int(rule.values(view)[0]), "holds": holds}
     has_value = bool(view.scores.bought[0]) or not QUANTITIES[rule.field].buyers_only
     value = rule.values(view)[0].item() if has_value else None
     window = {"within_days": rule.within_days} if rule.within_days is not None else {}

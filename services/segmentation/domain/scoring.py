@@ -52,6 +52,8 @@ class Question:
     discount_per_year: float = 0.1
     margin_share: float | None = None
     """Of all revenue whose cost is known; None where no cost is."""
+    by_profit: bool = False
+    """Customers are ranked by a year's profit instead of spend, where costs are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,6 @@ class Margins:
 
     realised_minor: Integers
     """Of the lines whose cost is known."""
-    share: Floats
-    """Of a customer's spend: his own, as far as it is known, drawn towards everybody's."""
     expected_minor: Integers
     """Of the expected value."""
 
@@ -80,6 +80,8 @@ class ScoreBatch:
     day_count: Integers
     monetary_minor: Integers
     year_spend_minor: Integers
+    year_worth_minor: Integers
+    """What customers are ranked by: that spend, or the profit in it."""
     cell: Integers
     value_class: Integers
     buys_again: Floats
@@ -124,6 +126,8 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
 
     buckets = year_buckets(state, rows, today)
     year_spend = buckets.sum(axis=1)
+    shares = margin_shares(state, rows, ask)
+    worth = np.rint(year_spend * shares).astype(np.int64) if ask.by_profit and shares is not None else year_spend
     recency = today - last
     monetary = np.rint((state.bought_minor[rows] - state.refunded_minor[rows]) / np.maximum(days, 1)).astype(np.int64)
 
@@ -131,7 +135,7 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
     alive = model.purchases.alive(x, t_x, age)
     pauses = model.purchases.pauses(x, age, model.horizon_weeks(ask.horizon_days, ask.today))
     if model.ranks_only:
-        sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], year_spend[of]))
+        sums = market.by_kind(trader, lambda crowd, of: crowd.quintiles.rank_sums(recency[of], days[of], worth[of]))
         buys_again = (1.0 - np.array(model.risk_by_rank_sum)[sums - LOWEST_RANK_SUM]) * bought
     else:
         buys_again = alive * (1.0 - pauses) * bought
@@ -171,8 +175,9 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         day_count=days,
         monetary_minor=monetary,
         year_spend_minor=year_spend,
-        cell=market.by_kind(trader, lambda crowd, of: crowd.quintiles.cells(recency[of], days[of], year_spend[of])) * bought,
-        value_class=np.where(bought, market.by_kind(trader, lambda crowd, of: crowd.curve.classes(year_spend[of])), NONE),
+        year_worth_minor=worth,
+        cell=market.by_kind(trader, lambda crowd, of: crowd.quintiles.cells(recency[of], days[of], worth[of])) * bought,
+        value_class=np.where(bought, market.by_kind(trader, lambda crowd, of: crowd.curve.classes(worth[of])), NONE),
         buys_again=buys_again,
         risk=risk,
         band=(np.searchsorted(_CUTS, risk, side="right") + 1) * bought,
@@ -185,21 +190,33 @@ def score(state: CustomerState, rows: Integers, ask: Question) -> ScoreBatch:
         purchases=None if model.ranks_only else model.purchases,
         grounds=signs.grounds(strengths, model.calibration.weights),
         realised_minor=state.bought_minor[rows] - state.refunded_minor[rows],
-        margins=margins(state, rows, ask, expected),
+        margins=None if shares is None else Margins(realised_margins(state, rows), np.rint(expected * shares).astype(np.int64)),
     )
 
 
-def margins(state: CustomerState, rows: Integers, ask: Question, expected: Floats) -> Margins | None:
-    """Realised margin, margin share and expected margin of these rows; None where nobody's costs are known."""
+def margin_shares(state: CustomerState, rows: Integers, ask: Question) -> Floats | None:
+    """What is left of these customers' spend after unit costs: their own share as far as it is known, drawn towards everybody's.
+
+    None where no cost is known of anything.
+    """
     if ask.margin_share is None:
         return None
-    costs = state.optional["costs"][rows] if "costs" in state.optional else np.zeros((len(rows), 4), dtype=np.int64)
-    revenue = costs[:, 0] + costs[:, 2]
-    realised = revenue - costs[:, 1] - costs[:, 3]
     means = [max(crowd.mean_spend_minor, 1.0) for crowd in (ask.market.consumers, ask.market.traders)]
     usual = _DAYS_OF_DOUBT * np.where(state.customer_type[rows] != CONSUMER, means[1], means[0])
-    share = (realised + ask.margin_share * usual) / (revenue + usual)
-    return Margins(realised, share, np.rint(expected * share).astype(np.int64))
+    costs = _costs(state, rows)
+    shares: Floats = (realised_margins(state, rows) + ask.margin_share * usual) / (costs[:, 0] + costs[:, 2] + usual)
+    return shares
+
+
+def realised_margins(state: CustomerState, rows: Integers) -> Integers:
+    """What was left, of the lines whose cost is known."""
+    costs = _costs(state, rows)
+    margins: Integers = costs[:, 0] - costs[:, 1] + costs[:, 2] - costs[:, 3]
+    return margins
+
+
+def _costs(state: CustomerState, rows: Integers) -> Integers:
+    return state.optional["costs"][rows] if "costs" in state.optional else np.zeros((len(rows), 4), dtype=np.int64)
 
 
 def margin_share_of(states: Iterable[CustomerState]) -> float | None:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
 from services.segmentation.domain.arrays import Bits
-from services.segmentation.domain.rules import DEEPEST, MOST_CONDITIONS, Part, Rule, View, conditions_of
+from services.segmentation.domain.rules import DEEPEST, MOST_CONDITIONS, Part, Rule, View, conditions_of, traits_of
 from services.segmentation.domain.scoring import BAND_FROM, BANDS, Question
 
 MOST_SEGMENTS = 64
@@ -35,7 +35,7 @@ class Segment(Part):
     @model_validator(mode="after")
     def _is_bounded(self) -> Segment:
         for rule in (self.enters, self.stays):
-            depths = list(conditions_of(rule)) if rule is not None else []
+            depths = [depth for _, depth in conditions_of(rule)] if rule is not None else []
             if len(depths) > MOST_CONDITIONS or max(depths, default=0) > DEEPEST:
                 raise ValueError(f"a rule has at most {MOST_CONDITIONS} conditions, at most {DEEPEST} deep")
         return self
@@ -60,6 +60,10 @@ class Segments:
     def bits(self) -> dict[str, int]:
         """The bit of each, also of those that are retired."""
         return {segment.name: bit for bit, segment in self.by_bit.items()}
+
+    def traits(self) -> frozenset[str]:
+        """The traits that rules name."""
+        return frozenset(name for segment in self.by_bit.values() for rule in (segment.enters, segment.stays) for name in traits_of(rule))
 
     def names(self) -> dict[str, int]:
         """The bit of each that somebody can be in."""
@@ -101,7 +105,19 @@ def memberships(view: View, was: Bits, segments: Segments) -> Bits:
         place = np.uint64(bit)
         inside = (was >> place) & np.uint64(1) == 1
         now |= segment.holds(view, inside).astype(np.uint64) << place
-    return now
+    return _in_one_band(now, was)
+
+
+def _in_one_band(now: Bits, was: Bits) -> Bits:
+    """Between two bands a customer stays in the one he was in."""
+    bands = now & _BANDS
+    several = np.bitwise_count(bands) > 1
+    if not several.any():
+        return now
+    kept = bands & was
+    chosen = np.where(kept != 0, kept, np.uint64(1) << np.floor(np.log2(np.maximum(bands, 1))).astype(np.uint64))
+    settled: Bits = np.where(several, (now & ~_BANDS) | chosen, now)
+    return settled
 
 
 def _number(field: str, **bounds: float) -> dict[str, Any]:
@@ -114,10 +130,16 @@ def _falling(least: float) -> dict[str, Any]:
 
 
 def _band(name: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
-    low = BAND_FROM[name]
-    last = BANDS[-1] == name
-    stays = _number("risk", at_least=round(low - _SLACK, 2), **({} if last else {"below": BAND_FROM[BANDS[BANDS.index(name) + 1]]}))
-    return name, f"risk from {low:.2f}; stays in until it is {_SLACK} below", {"field": "risk_band", "in": [name]}, stays
+    """Entered where its band begins, left only where the risk is out of the band by the slack, on either side: a small swing is no news."""
+    low, last = BAND_FROM[name], BANDS[-1] == name
+    above = {} if last else {"below": round(BAND_FROM[BANDS[BANDS.index(name) + 1]] + _SLACK, 2)}
+    stays = _number("risk", at_least=round(low - _SLACK, 2), **above)
+    about = (
+        f"risk from {low:.2f}; stays in until it is {_SLACK} out of its band"
+        if not last
+        else f"risk from {low:.2f}; stays in down to {_SLACK} below"
+    )
+    return name, about, {"field": "risk_band", "in": [name]}, stays
 
 
 _SHIPPED: Iterable[tuple[Any, ...]] = (
@@ -151,3 +173,4 @@ SHIPPED = Segments({
     for bit, (name, about, enters, *stays) in enumerate(_SHIPPED)
 })  # fmt: skip
 FIRST_OWN_BIT = len(SHIPPED.by_bit)
+_BANDS = np.uint64(sum(1 << SHIPPED.bits[name] for name in BAND_FROM))

@@ -10,6 +10,9 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
+from shared.access.gate import needs
+from shared.access.keyring import no_keys
+from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.topics import INTERACTIONS, PURCHASES
 from shared.service import Publisher, Service, Timer
@@ -24,7 +27,7 @@ class Toy:
 
     def __init__(self, publisher: Publisher, diary: Path) -> None:
         self._publisher, self._diary = publisher, diary
-        self.api = APIRouter()
+        self.api = APIRouter(dependencies=[needs(Scope.OPERATE)])
         self.api.post("/v1/purchases/{key}")(self.accept)
         self.api.get("/v1/broken")(self.break_down)
         self.api.get("/v1/endless", response_class=StreamingResponse)(self.go_on)
@@ -72,4 +75,6 @@ def build(publisher: Publisher, settings: Settings, clock: Clock) -> Service:
     """What the toy is made of."""
     toy = Toy(publisher, Path(os.environ["TOY_DIARY"]))
     listens = {PURCHASES: toy.on_events, INTERACTIONS: toy.on_events}
-    return Service("toy", listens, toy.api, timers=(Timer(0.5, toy.on_tick),), start=toy.start, stop=toy.stop, hang_up=toy.hang_up)
+    return Service(
+        "toy", listens, toy.api, timers=(Timer(0.5, toy.on_tick),), start=toy.start, learn_keys=no_keys, stop=toy.stop, hang_up=toy.hang_up
+    )

@@ -85,7 +85,7 @@ def test_the_ledger_does_not_depend_on_order_or_repetition(told: list[Purchase],
 @given(purchases, st.integers(-5, 5).filter(bool))
 def test_an_entry_that_does_not_say_what_its_cause_says_is_seen(purchase: Purchase, by: int) -> None:
     entry = points_for(purchase, rule_at(RULES, purchase.at))
-    assert right_points(entry, RULES) == entry.points
+    assert right_points(entry, RULES, {}) == entry.points
     fields = {name: getattr(entry, name) for name in LedgerEntry.__slots__}
-    assert right_points(LedgerEntry(**{**fields, "points": entry.points + by}), RULES) == entry.points
-    assert right_points(LedgerEntry(**{**fields, "id": "0" * 32}), RULES) == 0
+    assert right_points(LedgerEntry(**{**fields, "points": entry.points + by}), RULES, {}) == entry.points
+    assert right_points(LedgerEntry(**{**fields, "id": "0" * 32}), RULES, {}) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from shared.contracts.envelope import Event, EventData
+from shared.contracts.envelope import EVENT_BYTES_MAX, Event, EventData
 from shared.contracts.fast import fast_decoder
 from shared.contracts.purchases import PurchaseRecorded
 from shared.contracts.schema import EXAMPLES, breaking_changes, every_event, schema_file, schema_of
@@ -76,6 +77,17 @@ def test_a_new_optional_field_breaks_nothing() -> None:
     new = copy.deepcopy(old)
     new["$defs"]["PurchaseRecorded"]["properties"]["till"] = {"type": "string"}
     assert breaking_changes(old, new) == []
+
+
+def test_the_limit_of_lines_is_said_together_with_the_limit_that_comes_first() -> None:
+    """A source that read only of 2,000 lines would build receipts that identity refuses."""
+    lines = schema_of(PurchaseRecorded)["$defs"]["PurchaseRecorded"]["properties"]["lines"]
+    assert lines["maxItems"] == 2000
+    for said in (lines["description"], (Path(__file__).parents[3] / "docs" / "integrate.md").read_text()):
+        assert f"{EVENT_BYTES_MAX:,} bytes" in said
+    longest = example(PurchaseRecorded)
+    longest["data"]["lines"] = [{"sku": "1029743", "quantity": 1, "amount_minor": 299}] * 580
+    assert len(json.dumps(longest)) <= EVENT_BYTES_MAX
 
 
 def as_plain(value: Any) -> Any:

@@ -330,7 +330,8 @@ def test_no_secret_is_written_down() -> None:
     assert "data" not in secret
     assert all(re.fullmatch(r"<.+>", value) for value in secret["stringData"].values())
     # `:?` makes compose refuse to start without it.
-    assert COMPOSE["x-environment"]["DEAR_INGEST_WRITE_KEYS"].startswith("${DEAR_INGEST_WRITE_KEYS:?")
+    for name in ("DEAR_INGEST_WRITE_KEYS", "DEAR_KEY_PEPPER"):
+        assert COMPOSE["x-environment"][name].startswith(f"${{{name}:?")
 
 
 def test_pods_read_the_configuration_and_then_the_secret() -> None:

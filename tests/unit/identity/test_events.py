@@ -88,7 +88,11 @@ REFUSED = [
     (changed(interaction("1"), properties={"n": 2**63}), RejectReason.INVALID, "data/properties/n"),
     (changed(identify("1"), traits={"n": -(2**63) - 1}), RejectReason.INVALID, "data/traits/n"),
     ({**purchase("1"), "time": "2026-03-01T12:00:00"}, RejectReason.INVALID, "time"),
-    ({**purchase("1"), "time": "0001-01-01T00:00:00+14:00"}, RejectReason.INVALID, "time"),
+    ({**purchase("1"), "time": "0001-01-01T00:00:00+14:00"}, RejectReason.TIME_OUT_OF_RANGE, "1970 to 2099"),
+    ({**purchase("1"), "time": "1970-01-01T00:30:00+01:00"}, RejectReason.TIME_OUT_OF_RANGE, "1970 to 2099"),
+    ({**interaction("1"), "time": "1969-12-31T23:59:59.999Z"}, RejectReason.TIME_OUT_OF_RANGE, "1970 to 2099"),
+    ({**identify("1"), "time": "2100-01-01T00:00:00Z"}, RejectReason.TIME_OUT_OF_RANGE, "1970 to 2099"),
+    ({**purchase("1"), "time": "2099-12-31T23:30:00-01:00"}, RejectReason.TIME_OUT_OF_RANGE, "1970 to 2099"),
     ({**purchase("1"), "id": ""}, RejectReason.INVALID, "id"),
     ({**purchase("1"), "id": "a\x1fb"}, RejectReason.INVALID, "control"),
     ({**purchase("1"), "specversion": "0.3"}, RejectReason.INVALID, "specversion"),
@@ -101,6 +105,11 @@ def test_what_cannot_be_kept_is_refused_with_its_reason(sent: Any, reason: Rejec
     found = refusal(sent)
     assert found.reason == reason
     assert said in found.detail
+
+
+@pytest.mark.parametrize("time", ["1970-01-01T00:00:00Z", "2099-12-31T23:59:59.999Z"])
+def test_the_first_and_the_last_moment_are_kept(time: str) -> None:
+    assert read({**purchase("1"), "time": time}).at.isoformat().startswith(time[:19])
 
 
 def test_an_event_in_the_wrong_topic_is_refused_and_told_where_it_belongs() -> None:

@@ -29,6 +29,7 @@ class Event:
     key: str
     origin: str
     content_hash: bytes
+    parked_at: str | None = None
 
 
 def arrivals(events: list[Event], kept: dict[str, Kept]) -> list[Arrival]:
@@ -39,6 +40,12 @@ def test_the_same_position_is_a_redelivery_the_same_content_a_repeat_anything_el
     kept = {"a": Kept("log/0/1", b"one", "p")}
     events = [Event("a", "log/0/1", b"one"), Event("a", "log/0/2", b"one"), Event("a", "log/0/3", b"two"), Event("b", "log/0/4", b"two")]
     assert arrivals(events, kept) == [Arrival.REDELIVERED, Arrival.REPEATED, Arrival.QUARANTINED, Arrival.FIRST]
+
+
+def test_a_dead_letter_that_was_put_back_may_be_in_the_timeline_from_where_it_was_parked() -> None:
+    kept = {"a": Kept("log/0/1", b"one", "p")}
+    events = [Event("a", "log/0/9", b"one", "log/0/1"), Event("a", "log/0/9", b"one", "log/0/2")]
+    assert arrivals(events, kept) == [Arrival.REDELIVERED, Arrival.REPEATED]
 
 
 def test_within_one_batch_the_first_coming_counts() -> None:

@@ -16,20 +16,22 @@ from fastapi import APIRouter
 
 from services.segmentation.domain.models.scoring_model import ScoringModel
 from services.segmentation.domain.summary import totals_of
-from services.segmentation.handlers import on_customer_events, on_customers
+from services.segmentation.handlers import on_customer_events, on_customers, on_offers
 from services.segmentation.partitions import SegmentationPartitions, Sources
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.shipped import load_shipped_models
 from services.segmentation.snapshots import SnapshotFiles
 from services.segmentation.telling import ScoreTelling
+from services.segmentation.trait_columns import TraitColumns
 from services.segmentation.worker import Worker
 from shared.clock import ReplayClock
 from shared.contracts.customers import CustomerPublished
 from shared.contracts.envelope import EventData, derived_id, envelope
 from shared.contracts.interactions import InteractionRecorded
+from shared.contracts.offers import OfferDecided
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRODUCTS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
 from shared.service import Service, Timer
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
@@ -90,6 +92,7 @@ class Bed:
     worker: Worker = field(init=False)
     partitions: SegmentationPartitions = field(init=False)
     rescoring: Rescoring = field(init=False)
+    traits: TraitColumns = field(init=False)
 
     async def start(self) -> None:
         self._new_worker()
@@ -126,6 +129,9 @@ class Bed:
             events_bounds=self._events_bounds,
             customers_bounds=self._customers_bounds,
             read_timeline=self._read_timeline,
+            read_customers=self._read_customers,
+            read_products=self._read_products,
+            follow_products=self._no_models,
             read_models=self._read_models,
             follow_models=self._no_models,
             snapshots=SnapshotFiles(self.directory),
@@ -133,16 +139,23 @@ class Bed:
         )
         self.partitions = SegmentationPartitions(self.worker, sources)
         self.rescoring = Rescoring(self.worker, calm_seconds=0)
+        self.traits = TraitColumns(self.worker, sources.read_customers)
         self.bus.add(
             Service(
                 "segmentation",
                 listens={
                     CUSTOMER_EVENTS: partial(on_customer_events, worker=self.worker),
                     CUSTOMERS: partial(on_customers, worker=self.worker),
+                    OFFERS: partial(on_offers, worker=self.worker),
                 },
                 api=APIRouter(),
                 partitions=self.partitions,
-                timers=(Timer(0.1, self.rescoring.tick), Timer(0.25, ScoreTelling(self.worker).tick), Timer(0.25, self.worker.tell_market)),
+                timers=(
+                    Timer(0.1, self.traits.tick),
+                    Timer(0.1, self.rescoring.tick),
+                    Timer(0.25, ScoreTelling(self.worker).tick),
+                    Timer(0.25, self.worker.tell_market),
+                ),
                 start=self.partitions.start,
             )
         )
@@ -151,6 +164,12 @@ class Bed:
         records = [each for each in self.bus.records(SEGMENTATION_STATE, partition) if each.offset >= start]
         for first in range(0, len(records), 3):
             yield records[first : first + 3]
+
+    async def _read_customers(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        yield [each for each in self.bus.records(CUSTOMERS, partition) if each.offset >= start]
+
+    async def _read_products(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        yield [each for each in self.bus.records(PRODUCTS, partition) if each.offset >= start]
 
     async def _read_models(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
         yield [each for each in self.bus.records(SCORING_MODELS, partition) if each.offset >= start]
@@ -199,8 +218,8 @@ class Bed:
         messages = [Message(each.key.encode(), each.value, (origin_header(each.origin, 0), *headers)) for each in kept]
         await self.bus.publish(CUSTOMER_EVENTS, messages)
 
-    async def buy(self, who: str, day: float, *amounts: int) -> Kept:
-        lines = tuple(PurchaseLine(sku="apple", quantity=1, amount_minor=amount) for amount in amounts or (1000,))
+    async def buy(self, who: str, day: float, *amounts: int, **of_line: Any) -> Kept:
+        lines = tuple(PurchaseLine(sku="apple", quantity=1, amount_minor=amount, **of_line) for amount in amounts or (1000,))
         data = PurchaseRecorded(reference=f"loyalty_card:{who}", store="1", currency="USD", lines=lines)
         return await self.say(who, data, START + timedelta(days=day))
 
@@ -208,13 +227,24 @@ class Bed:
         data = PurchaseRefunded(reference=f"loyalty_card:{who}", store="1", currency="USD", amount_minor=amount)
         return await self.say(who, data, START + timedelta(days=day))
 
-    async def interact(self, who: str, day: float, kind: str) -> Kept:
-        return await self.say(who, InteractionRecorded(reference=f"loyalty_card:{who}", kind=kind), START + timedelta(days=day))
+    async def interact(self, who: str, day: float, kind: str, **properties: Any) -> Kept:
+        data = InteractionRecorded(reference=f"loyalty_card:{who}", kind=kind, properties=properties)
+        return await self.say(who, data, START + timedelta(days=day))
 
-    async def introduce(self, who: str, version: int = 1, customer_type: Any = "consumer") -> None:
+    async def offer(self, who: str, day: float, program: str) -> None:
+        """As campaigns decides it, twice."""
+        at, customer = START + timedelta(days=day), profile(who)
+        data = OfferDecided(
+            offer_id=f"{program}-{who}", program=program, program_version=1, customer_id=customer, template="t", purpose="marketing",
+            decided_at=at, expires_at=at + timedelta(days=7),
+        )  # fmt: skip
+        event = envelope(data, id=f"{program}-{who}", source="campaigns", time=at)
+        await self.bus.publish(OFFERS, [Message(customer.encode(), event.model_dump_json().encode())] * 2)
+
+    async def introduce(self, who: str, version: int = 1, customer_type: Any = "consumer", **traits: Any) -> None:
         customer = profile(who)
         data = CustomerPublished(
-            customer_id=customer, version=version, members=(customer,), customer_type=customer_type,
+            customer_id=customer, version=version, members=(customer,), customer_type=customer_type, traits=traits,
             references=(f"loyalty_card:{who}",), first_seen_at=START,
         )  # fmt: skip
         event = envelope(data, id=derived_id(customer, version), source="identity", time=START)
@@ -259,6 +289,7 @@ class Bed:
         self.clock.observe(self.clock.now() + timedelta(days=days))
         for _ in range(40):
             await self.bus.tick()
+            await asyncio.sleep(0)  # What timers began beside the stream goes on.
         while self.rescoring._slices is not None:
             # What a new model moves is told at a bounded rate: the round waits for the wall's clock.
             await asyncio.sleep(0.001)

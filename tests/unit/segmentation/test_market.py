@@ -302,6 +302,22 @@ def test_no_worker_judges_by_half_a_market() -> None:
     play(story)
 
 
+def test_who_was_judged_by_no_market_at_all_is_judged_again_at_once() -> None:
+    async def story() -> None:
+        shop = Workers(a_shop(buyers=50))
+        alone = shop.join(*range(PARTITION_COUNT))
+        alone._worker.models.risk_by_rank_sum = ()
+        alone._worker.model = alone._worker.models.shipped
+        await shop.round(alone)
+        for _ in range(50):
+            await alone.tick()
+        assert alone.rounds == 2
+        classes = [tally.classes() for tally in alone.tallies.values()]
+        assert all(sum(each[name]["customers"] for each in classes) > 0 for name in "ABC")
+
+    play(story)
+
+
 def test_rebuilt_rows_stay_silent_until_two_rounds_have_known_a_whole_market() -> None:
     async def story() -> None:
         shop = Workers(a_shop(buyers=50))

@@ -220,9 +220,13 @@ def _today(bed: Bed) -> int:
 def test_after_a_restart_only_what_changed_since_is_a_point(tmp_path: Path, writes: Writes) -> None:
     async def story(bed: Bed, model: ReadModel) -> None:
         await buy(bed, 2, day=0)
-        for _ in range(2):
-            # The first round finds the market, the second judges everyone by it.
-            await bed.age(1)
+        await bed.age(0)
+        for who in ("1", "2"):
+            # Told by the market that the round found, whichever it was judged by.
+            await bed.interact(who, 0, "WebVisit")
+        await bed.settle()
+        for _ in range(3):
+            await bed.bus.tick()
         await write(model)
         await bed.restart()
         writes.points.clear()

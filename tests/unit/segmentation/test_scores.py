@@ -8,8 +8,9 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.models.scoring_model import Market, YearOfLiving
 from services.segmentation.domain.scoring import Question, as_contract, score
 from services.segmentation.domain.signs import Sign
 from services.segmentation.shipped import load_shipped_models
@@ -69,3 +70,12 @@ def test_by_ranks_alone_nobody_says_when_the_next_purchase_comes() -> None:
     ranks = replace(load_shipped_models("groceries").shipped, risk_by_rank_sum=(0.5,) * 13)
     (scores,) = as_contract(score(state, np.arange(state.count), Question(FIRST_DAY + 30, ranks, Market())), "ranks")
     assert scores["next_purchase_on"] is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 3000)), min_size=1, max_size=30), st.integers(0, 3))
+def test_a_year_that_is_remembered_is_the_year_that_is_computed(pairs: list[tuple[int, int]], again: int) -> None:
+    model = load_shipped_models("groceries").shipped.purchases
+    x, days = (np.array(column, dtype=float) for column in zip(*pairs, strict=True))
+    year = YearOfLiving(model, 0.1)
+    for _ in range(again + 1):
+        assert year.purchases(x, days / 7.0) == pytest.approx(year._computed(x, days / 7.0), rel=1e-12)

@@ -55,13 +55,19 @@ def test_nothing_is_chosen_by_accident():
 def test_a_replay_sends_the_original_bytes_to_the_group_that_parked_them_and_then_takes_the_letter_away():
     out = Outbox()
     replay({"one": letter(1, headers=[("dear-origin", b"t/0/7/1"), ("dear-replay-group", b"identity")])}, out)
-    headers = [("dear-origin", b"t/0/7/1"), ("dear-replay-group", b"identity")]
+    headers = [("dear-origin", b"t/0/7/1"), ("dear-replay-group", b"identity"), ("dear-replay-of", b"t/3/1")]
     assert out.sent == [
         ("purchases-v1", b"key", b"\xff value", {"headers": headers, "partition": 3}),
         "flushed",
         ("dead-letters-v1", b"one", None, {}),
         "flushed",
     ]
+
+
+def test_a_letter_that_was_parked_again_is_still_the_event_that_was_parked_first():
+    out = Outbox()
+    replay({"one": letter(9, headers=[("dear-replay-of", b"t/3/1"), ("dear-replay-group", b"identity")])}, out)
+    assert out.sent[0][-1]["headers"] == [("dear-replay-group", b"identity"), ("dear-replay-of", b"t/3/1")]
 
 
 def test_a_purge_only_takes_the_letter_away():

@@ -51,7 +51,11 @@ class BgNbd:
         return (self.alpha + age) * (np.exp2(1.0 / (self.r + x)) - 1.0)
 
     def expected_purchases(self, x: Floats, t_x: Floats, age: Floats, horizon: float) -> Floats:
-        """E[purchases in the next `horizon` weeks]; nan where the inputs are not finite.
+        """E[purchases in the next `horizon` weeks]; nan where the inputs are not finite."""
+        return self.alive(x, t_x, age) * self.expected_of_living(x, age, horizon)
+
+    def expected_of_living(self, x: Floats, age: Floats, horizon: float) -> Floats:
+        """The same of who still lives.
 
         Euler's transformation of the textbook form: the same number, twice as fast, and its arguments do not grow with x.
         """
@@ -61,7 +65,7 @@ class BgNbd:
         safe = np.isfinite(c) & np.isfinite(z) & (z >= 0) & (z < 1)
         series = hyp2f1(a + self.b - 1.0 - self.r, a - 1.0, np.where(safe, c, 1.0), np.where(safe, z, 0.0))
         bought = c / (a - 1.0) * (1.0 - np.power(1.0 - np.where(safe, z, 0.0), a - 1.0) * series)
-        return np.where(safe, self.alive(x, t_x, age) * bought, np.nan)
+        return np.where(safe, bought, np.nan)
 
     def log_likelihood(self, x: Floats, t_x: Floats, age: Floats) -> Floats:
         """Of each history."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +25,8 @@ QUARTERS = (13.0, 26.0, 39.0, 52.0)
 """Weeks; four horizons give the year's discounted value within 1e-3 of a monthly sum."""
 
 
+_MOST_REPEATS, _MOST_DAYS = 256, 2048
+"""Rarer customers are computed each time: 4 MB a model."""
 ENOUGH_BUYERS = 500
 ENOUGH_DAYS = 180
 
@@ -57,13 +60,47 @@ class ScoringModel:
 
     def year_value_minor(self, x: Floats, t_x: Floats, age: Floats, mean_spend: Floats, discount_per_year: float) -> Floats:
         """Expected spend over the next 52 weeks, discounted. Each quarter's share is discounted from its middle month's end."""
+        living = _year_of(self.purchases, discount_per_year).purchases(x, age)
+        return living * self.purchases.alive(x, t_x, age) * mean_spend
+
+
+class YearOfLiving:
+    """Discounted purchases of the next 52 weeks of who still lives. They depend on repeats and age alone, which customers share: each
+    pair is computed once, whenever it first comes, and kept as long as the model is in use.
+    """
+
+    def __init__(self, purchases: BgNbd, discount_per_year: float) -> None:
+        self._purchases, self._discount = purchases, discount_per_year
+        self._known = np.full((_MOST_REPEATS, _MOST_DAYS), np.nan)
+
+    def purchases(self, x: Floats, age: Floats) -> Floats:
+        """By customer: `x` repeat purchase days, `age` in weeks."""
+        if not np.isfinite(x).all() or not np.isfinite(age).all():
+            return self._computed(x, age)
+        days = np.rint(age * DAYS_PER_WEEK)
+        kept = (x >= 0) & (x < _MOST_REPEATS) & (days >= 0) & (days < _MOST_DAYS) & (days / DAYS_PER_WEEK == age) & (np.rint(x) == x)
+        found = np.empty(len(x))
+        found[~kept] = self._computed(x[~kept], age[~kept])
+        place = x[kept].astype(np.int64) * _MOST_DAYS + days[kept].astype(np.int64)
+        known = self._known.reshape(-1)
+        missing = np.unique(place[np.isnan(known[place])])
+        known[missing] = self._computed((missing // _MOST_DAYS).astype(float), (missing % _MOST_DAYS) / DAYS_PER_WEEK)
+        found[kept] = known[place]
+        return found
+
+    def _computed(self, x: Floats, age: Floats) -> Floats:
         total = np.zeros_like(x)
         before = np.zeros_like(x)
         for quarter, weeks in enumerate(QUARTERS):
-            until = np.maximum(self.purchases.expected_purchases(x, t_x, age, weeks), before)
-            total += (until - before) / (1.0 + discount_per_year) ** ((3 * quarter + 2) / 12)
+            until = np.maximum(self._purchases.expected_of_living(x, age, weeks), before)
+            total += (until - before) / (1.0 + self._discount) ** ((3 * quarter + 2) / 12)
             before = until
-        return total * mean_spend
+        return total
+
+
+@lru_cache(maxsize=4)
+def _year_of(purchases: BgNbd, discount_per_year: float) -> YearOfLiving:
+    return YearOfLiving(purchases, discount_per_year)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,19 @@ WORDS = SPAN_DAYS // 64
 
 _LOWEST = np.array([(1 << count) - 1 for count in range(65)], dtype=np.uint64)
 """`_LOWEST[n]` has its n lowest bits set."""
-_WORD_START = np.arange(WORDS, dtype=np.int64) * 64
+_UNTIL = _LOWEST[np.clip(np.arange(SPAN_DAYS + 1)[:, None] - np.arange(WORDS) * 64, 0, 64)]
+"""Shape (513, 8): row n has its n lowest bits set."""
 
 
 def bits_of_days(first_day: Integers, length: Integers) -> Bits:
     """Shape (n, 8): the bits of the `length` days from `first_day` on; a length below 1 is none, above 512 is all."""
-    length = np.clip(length, 0, SPAN_DAYS)
     start = first_day % SPAN_DAYS
-    end = start + length
-    return _bits_between(start, np.minimum(end, SPAN_DAYS)) | _bits_between(np.zeros_like(start), end - SPAN_DAYS)
-
-
-def _bits_between(start: Integers, end: Integers) -> Bits:
-    low = np.clip(start[:, None] - _WORD_START, 0, 64)
-    high = np.clip(end[:, None] - _WORD_START, 0, 64)
-    between: Bits = _LOWEST[high] & ~_LOWEST[low]
-    return between
+    end = start + np.clip(length, 0, SPAN_DAYS)
+    bits: Bits = _UNTIL[np.minimum(end, SPAN_DAYS)] & ~_UNTIL[start]
+    wraps = np.flatnonzero(end > SPAN_DAYS)
+    if len(wraps):
+        bits[wraps] |= _UNTIL[end[wraps] - SPAN_DAYS]
+    return bits
 
 
 def count_days(bitmap: Bits, newest_day: Integers, from_day: Integers, until_day: Integers) -> Integers:

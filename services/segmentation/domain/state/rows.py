@@ -14,6 +14,7 @@ from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import WORDS
 from services.segmentation.domain.state.index import RowIndex
 from services.segmentation.domain.state.tallies import Ring, Tallies
+from services.segmentation.domain.state.traits import TraitColumn
 
 NEVER = -1
 """In `last_day` and `newest_bucket`: nothing yet."""
@@ -129,6 +130,8 @@ class CustomerState:
         self.bought, self.done = Tallies(BOUGHT), Tallies(DONE)
         self.names: dict[int, str] = {}
         """What the tallies' names stand for."""
+        self.traits: dict[str, TraitColumn] = {}
+        """Those that rules name."""
         self._index = RowIndex()
         self._grow_to(_ROOM)
 
@@ -188,6 +191,11 @@ class CustomerState:
     def optional_bytes(self) -> int:
         """The same of what not every deployment has: costs, categories, interactions by kind."""
         return sum(each.nbytes for each in self.optional.values()) + self.bought.size_bytes + self.done.size_bytes
+
+    @property
+    def trait_bytes(self) -> int:
+        """The same of traits that rules name."""
+        return sum(each.size_bytes for each in self.traits.values())
 
     def _add(self, new: Ids) -> Integers:
         rows = np.arange(self.count, self.count + len(new), dtype=np.int64)

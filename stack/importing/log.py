@@ -41,17 +41,22 @@ class VerdictLog:
                 self._file.write(_line(verdict))
         self._file.flush()
 
-    def finish(self) -> None:
-        """Everything was said."""
+    def __enter__(self) -> VerdictLog:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Everything was said, or what is unfinished is left for the next attempt."""
+        if failed is None:
+            self._finish()
+        else:
+            self._file.close()
+
+    def _finish(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._partial.replace(self.path)
         self._note.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Leave what is unfinished for the next attempt."""
-        self._file.close()
 
     def _read_note(self) -> Any:
         try:

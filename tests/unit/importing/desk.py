@@ -72,15 +72,10 @@ class Desk:
         """Import the file; the verdicts."""
         self.out = out or Outbox()
         checked = check_mapping(mapping, kind, "the test")
-        log = VerdictLog(file.with_name(file.name + ".verdicts.ndjson"), begun)
-        try:
+        with VerdictLog(file.with_name(file.name + ".verdicts.ndjson"), begun) as log:
             self.imported = import_rows(
                 open_table(file, checked.file), checked, log, self.out, currency="USD", wall=Noon(), advance=lambda done: None
             )
-        except BaseException:
-            log.close()
-            raise
-        log.finish()
         return [json.loads(line) for line in log.path.read_text().splitlines()]
 
 

@@ -118,6 +118,6 @@ def test_a_dry_run_needs_no_broker_and_says_what_would_become_of_each_row(tmp_pa
         "dry_run": True, "accepted": 1, "repeated": 0, "refused": 1, "reasons": {"missing_reference": 1}, "events": 1,
     }  # fmt: skip
     assert 'references.loyalty_card = "card"' in said.err
-    assert len((tmp_path / "a.csv.verdicts.ndjson").read_text().splitlines()) == 2
+    assert len((tmp_path / "a.csv.dry-run.ndjson").read_text().splitlines()) == 2
     assert run_import(ImportOptions("customers", tmp_path / "a.csv", dry_run=True)) == 1
     assert "missing_reference" in capsys.readouterr().out

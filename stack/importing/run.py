@@ -136,9 +136,12 @@ def run_import(options: ImportOptions) -> int:
     """Import a file and say what became of it; 1 where a row was refused."""
     mapping, table = prepare(options)
     path = options.verdicts or options.file.with_name(f"{options.file.name}.{'dry-run' if options.dry_run else 'verdicts'}.ndjson")
-    with _destination(options) as (out, into), _progress(options, table) as advance:
-        with VerdictLog(path, None if options.dry_run else _begun(options, mapping, into)) as log:
-            imported = import_rows(table, mapping, log, out, currency=Settings().reporting_currency, wall=WallClock(), advance=advance)
+    with (
+        _destination(options) as (out, into),
+        _progress(options, table) as advance,
+        VerdictLog(path, None if options.dry_run else _begun(options, mapping, into)) as log,
+    ):
+        imported = import_rows(table, mapping, log, out, currency=Settings().reporting_currency, wall=WallClock(), advance=advance)
     _report(options, imported, log)
     return int(any(status is RowStatus.REFUSED for status, _ in log.counts))
 

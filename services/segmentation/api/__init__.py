@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.segmentation.api.changes import add_changes
+from services.segmentation.api.export import add_export
 from services.segmentation.api.models import add_models
 from services.segmentation.api.needs import add_needs
 from services.segmentation.api.scores import add_scores, add_totals
@@ -25,4 +26,5 @@ def create_router(clock: Clock, live: LiveChanges, settings: SegmentationSetting
     add_questions(router)
     add_models(router, settings)
     add_needs(router)
+    add_export(router)
     return router

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from services.identity.domain.references import Naming, is_region, naming
 from shared.settings import Settings
 
 
@@ -24,6 +26,12 @@ class IdentitySettings(Settings):
     """Of tills whose store is not among `store_time_zones`."""
     store_time_zones: dict[str, str] = Field(default_factory=dict)
     """Of tills that write no zone: the store, as tills name it, and its IANA zone."""
+    home_region: str | None = None
+    """The country (ISO 3166) of numbers without a country code, where `store_regions` has none; without it they keep their digits."""
+    store_regions: dict[str, str] = Field(default_factory=dict)
+    """The countries of stores, as tills name them."""
+    blocked_references: Annotated[tuple[str, ...], NoDecode] = ()
+    """References that name nobody, beside zeros, `null` and the like: a shop's own number, a test card."""
     shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
     """What Shopify signs with; several, because a secret is changed while both are in use."""
 
@@ -39,9 +47,31 @@ class IdentitySettings(Settings):
         _check_zones(value.values())
         return value
 
-    @field_validator("shopify_webhook_secrets", mode="before")
+    @field_validator("home_region")
     @classmethod
-    def _split_secrets(cls, value: object) -> object:
+    def _a_region(cls, value: str | None) -> str | None:
+        _check_regions((value,) if value else ())
+        return value or None
+
+    @field_validator("store_regions")
+    @classmethod
+    def _regions(cls, value: dict[str, str]) -> dict[str, str]:
+        _check_regions(value.values())
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> IdentitySettings:
+        _ = self.naming
+        return self
+
+    @cached_property
+    def naming(self) -> Naming:
+        """How references are read."""
+        return naming(self.home_region, self.store_regions, self.blocked_references)
+
+    @field_validator("shopify_webhook_secrets", "blocked_references", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -51,3 +81,9 @@ def _check_zones(names: Iterable[str]) -> None:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is no time zone; one such as Asia/Bangkok is expected") from error
+
+
+def _check_regions(codes: Iterable[str]) -> None:
+    for code in codes:
+        if not is_region(code):
+            raise ValueError(f"{code!r} is no country; a code of two capital letters such as TH is expected")

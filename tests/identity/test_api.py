@@ -288,8 +288,8 @@ async def test_a_customer_is_found_by_any_reference_and_spelling(world: World) -
 
 async def test_customers_and_histories_are_paged_in_a_stable_order(world: World) -> None:
     async with client_of(world) as client:
-        await world.send(*(purchase(f"c{number}", f"loyalty_card:{number}") for number in range(5)))
-        await world.send(*(purchase(f"p{number}", "loyalty_card:0", at=day(number // 2)) for number in range(7)))
+        await world.send(*(purchase(f"c{number}", f"loyalty_card:c{number}") for number in range(5)))
+        await world.send(*(purchase(f"p{number}", "loyalty_card:c0", at=day(number // 2)) for number in range(7)))
         ids: list[str] = []
         after: str | None = ""
         while after is not None:
@@ -298,7 +298,7 @@ async def test_customers_and_histories_are_paged_in_a_stable_order(world: World)
             after = page["next"]
         assert ids == sorted(set(ids))
         assert len(ids) == 5
-        customer = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:0"})).json()["customer_id"]
+        customer = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:c0"})).json()["customer_id"]
         events: list[dict[str, Any]] = []
         params: dict[str, Any] = {"limit": 3}
         while params.get("after", "") is not None:

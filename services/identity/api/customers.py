@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from services.identity.api.edge import Edge
 from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
-from services.identity.domain.references import normalise, spellings
+from services.identity.domain.references import NamesNobody, Naming
 from services.identity.store import customers, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
@@ -51,9 +51,9 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     stating = [needs(Scope.PROFILES_WRITE, Scope.INGEST)]
 
     @router.get("/lookup", dependencies=reading)
-    async def lookup(reference: str) -> dict[str, Any]:
-        """The customer that a reference means."""
-        state = await in_store(_by_reference, reference)
+    async def lookup(reference: str, store: str | None = None) -> dict[str, Any]:
+        """The customer that a reference means; `store` says where a phone number without a country code was written down."""
+        state = await in_store(_by_reference, _spelt(reference, store, edge.naming))
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
@@ -63,7 +63,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
         """Customers in the order of their ids; `search` finds those with a reference, its type left out or not."""
         if search is not None:
-            matching = await in_store(_search, search)
+            matching = await in_store(_of_references, edge.naming.spellings(search))
             about_all(state.customer_id for state in matching)
             return {"customers": [_view(state) for state in matching], "next": None}
         found = await in_store(customers.page_after, after, limit)
@@ -97,17 +97,16 @@ def _view(state: CustomerState) -> dict[str, Any]:
     return as_published(state).model_dump(mode="json")
 
 
+def _spelt(reference: str, store: str | None, naming: Naming) -> str:
+    spelt = naming.read(reference, store)
+    if isinstance(spelt, NamesNobody):
+        expected = "a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
+        raise Problem(422, "Not a reference", f"reference: names nobody ({spelt.value}); {expected}")
+    return spelt
+
+
 def _by_reference(reference: str) -> CustomerState | None:
-    normalised = normalise(reference)
-    if normalised is None:
-        raise Problem(
-            422, "Not a reference", "reference: a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
-        )
-    return next(iter(_of_references((normalised,))), None)
-
-
-def _search(text: str) -> list[CustomerState]:
-    return _of_references(spellings(text))
+    return next(iter(_of_references((reference,))), None)
 
 
 def _of_references(asked: tuple[str, ...]) -> list[CustomerState]:

@@ -17,7 +17,7 @@ from services.identity.domain.resolution import MERGES_OFF, Resolution
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
 from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, worth_telling
-from services.identity.store import customers, outcomes, positions, timeline
+from services.identity.store import customers, names, outcomes, positions, timeline
 from services.identity.store.outcomes import Outcome
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS
@@ -131,6 +131,8 @@ async def _tell(settled: Sequence[Settled], owners: dict[str, str], desk: Desk) 
         return []
     await in_store(customers.add_statements, [(each.event, each.profile) for each in said])
     states = await in_store(learn, said, owners)
+    # After they are saved: a worker that dies before comes by here again, for what comes again is told again.
+    await in_store(names.note, states)
     _remember_first_seen(said, desk.known)
     return states
 

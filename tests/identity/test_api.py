@@ -286,6 +286,37 @@ async def test_a_customer_is_found_by_any_reference_and_spelling(world: World) -
         assert is_problem(await client.get("/v1/customers/lookup"), 422)
 
 
+async def names_found(client: httpx.AsyncClient, text: str) -> list[str]:
+    answer = await client.get("/v1/customers", params={"search": text})
+    return sorted(each["traits"]["name"] for each in answer.json()["customers"])
+
+
+async def test_a_customer_is_found_by_any_part_of_the_name_that_it_has_now(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(identify("1", (CARD,), traits={"name": "Ann Smith"}), identify("2", ("user:2",), traits={"name": "Anna Smythe"}))
+        assert await names_found(client, "ann") == ["Ann Smith", "Anna Smythe"]
+        assert await names_found(client, "smi ann") == ["Ann Smith"]
+        await world.send(identify("3", (CARD,), at=day(1), traits={"name": "Ann Jones"}))
+        await world.send(identify("4", (CARD,), at=day(-1), traits={"name": "Ann Young"}))
+        assert await names_found(client, "smith") == await names_found(client, "young") == []
+        assert await names_found(client, "jones") == ["Ann Jones"]
+
+
+async def test_each_value_says_who_said_it_when(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(identify("1", traits={"name": "Ann"}, language="th"), identify("2", at=day(1), traits={"city": "Bangkok"}))
+        said = (await client.get("/v1/customers/lookup", params={"reference": CARD})).json()["said"]
+        assert said["traits"]["city"] == {"value": "Bangkok", "at": day(1).isoformat(), "source": "till/1", "event": "2"}
+        assert (said["traits"]["name"]["event"], said["wishes"]["language"]["value"]) == ("1", "th")
+
+
+async def test_a_number_is_looked_up_as_the_shop_dials_it(world: World) -> None:
+    async with client_of(world, IdentitySettings(home_region="TH")) as client:
+        await world.send(purchase("1", "phone:+66812345678"))
+        assert (await client.get("/v1/customers/lookup", params={"reference": "phone:081-234-5678"})).status_code == 200
+        assert (await client.get("/v1/customers", params={"search": "081 234 5678"})).json()["customers"]
+
+
 async def test_customers_and_histories_are_paged_in_a_stable_order(world: World) -> None:
     async with client_of(world) as client:
         await world.send(*(purchase(f"c{number}", f"loyalty_card:c{number}") for number in range(5)))

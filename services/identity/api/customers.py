@@ -8,6 +8,7 @@ import binascii
 import json
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -16,9 +17,11 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.identity.api.edge import Edge
-from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
+from services.identity.domain.customers import CustomerState, Said, as_published, microseconds, moment
+from services.identity.domain.events import SEPARATOR
+from services.identity.domain.names import is_called, names_of, words_of
 from services.identity.domain.references import NamesNobody, Naming
-from services.identity.store import customers, references, timeline
+from services.identity.store import customers, names, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
 from shared.access.scopes import Scope
@@ -31,6 +34,9 @@ from shared.problems import Problem
 API_SOURCE = "dear/identity/api"
 EFFECT_SECONDS = 2.0
 _POLL_SECONDS = 0.02
+FOUND_MAX = 50
+"""Customers that a search by name shows: who has more before him types more."""
+CANDIDATES_MAX = 250
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -53,7 +59,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/lookup", dependencies=reading)
     async def lookup(reference: str, store: str | None = None) -> dict[str, Any]:
         """The customer that a reference means; `store` says where a phone number without a country code was written down."""
-        state = await in_store(_by_reference, _spelt(reference, store, edge.naming))
+        state = await in_store(customers.with_reference, _spelt(reference, store, edge.naming))
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
@@ -61,9 +67,9 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
     @router.get("", dependencies=reading)
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
-        """Customers in the order of their ids; `search` finds those with a reference, its type left out or not."""
+        """Customers in the order of their ids; `search` finds those with a reference, typed or not, or up to 50 who are called so."""
         if search is not None:
-            matching = await in_store(_of_references, edge.naming.spellings(search))
+            matching = await in_store(_search, search, edge.naming)
             about_all(state.customer_id for state in matching)
             return {"customers": [_view(state) for state in matching], "next": None}
         found = await in_store(customers.page_after, after, limit)
@@ -94,7 +100,18 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
 
 def _view(state: CustomerState) -> dict[str, Any]:
-    return as_published(state).model_dump(mode="json")
+    """As it is published, and beside it who said each value when."""
+    said = {name: {each: _said(value) for each, value in sorted(group.items())} for name, group in _groups(state)}
+    return {**as_published(state).model_dump(mode="json"), "said": said}
+
+
+def _groups(state: CustomerState) -> tuple[tuple[str, Mapping[str, Said]], ...]:
+    return ("traits", state.traits), ("wishes", state.wishes)
+
+
+def _said(value: Said) -> dict[str, Any]:
+    source, _, event = value.by.partition(SEPARATOR)
+    return {"value": value.value, "at": moment(value.at).isoformat(), "source": source, "event": event}
 
 
 def _spelt(reference: str, store: str | None, naming: Naming) -> str:
@@ -105,12 +122,17 @@ def _spelt(reference: str, store: str | None, naming: Naming) -> str:
     return spelt
 
 
-def _by_reference(reference: str) -> CustomerState | None:
-    return next(iter(_of_references((reference,))), None)
+def _search(text: str, naming: Naming) -> list[CustomerState]:
+    """Those with such a reference, else those who are called so."""
+    profiles = set(references.profiles_of(naming.spellings(text)).values())
+    if profiles:
+        return _at_home(profiles)
+    typed = words_of(text)
+    called = _at_home(names.customers_called(typed, CANDIDATES_MAX))
+    return [state for state in called if is_called(names_of(state.traits), typed)][:FOUND_MAX]
 
 
-def _of_references(asked: tuple[str, ...]) -> list[CustomerState]:
-    profiles = set(references.profiles_of(asked).values())
+def _at_home(profiles: Iterable[str]) -> list[CustomerState]:
     homes = set(references.customers_of(profiles).values())
     return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
 
@@ -159,7 +181,7 @@ async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, e
     reference = verdict.event.references[0]
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
-        state = await in_store(_by_reference, reference)
+        state = await in_store(customers.with_reference, reference)
         if state is not None and _in_force(state, asked, at):
             about(state.customer_id)
             return JSONResponse(_view(state))

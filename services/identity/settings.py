@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date, time
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from services.identity.domain.references import Naming, is_region, naming
+from services.identity.domain.service_points import Hours, Place, ServicePoint
 from shared.settings import Settings
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEK: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Opening = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class PointSetting(BaseModel):
+    """One service point, as a shopkeeper writes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    name: str
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    time_zone: str
+    hours: dict[Weekday, tuple[Opening, ...]] = Field(default_factory=dict)
+    """A day that is absent is closed."""
+    other_days: dict[date, tuple[Opening, ...]] = Field(default_factory=dict)
+    """Days with hours of their own; empty: closed."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        _check_zones((value,))
+        return value
+
+    def point(self) -> ServicePoint:
+        """The same as the domain knows it."""
+        week = tuple(_hours(self.hours.get(day, ())) for day in WEEK)
+        other_days = {day: _hours(hours) for day, hours in self.other_days.items()}
+        return ServicePoint(self.id, self.name, Place(self.latitude, self.longitude), ZoneInfo(self.time_zone), week, other_days)
+
+
+def _hours(written: Iterable[str]) -> tuple[Hours, ...]:
+    return tuple(Hours(*map(time.fromisoformat, each.split("-"))) for each in written)
 
 
 class IdentitySettings(Settings):
@@ -32,6 +70,8 @@ class IdentitySettings(Settings):
     """The countries of stores, as tills name them."""
     blocked_references: Annotated[tuple[str, ...], NoDecode] = ()
     """References that name nobody, beside zeros, `null` and the like: a shop's own number, a test card."""
+    service_points: tuple[PointSetting, ...] = ()
+    """Where customers are served."""
     shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
     """What Shopify signs with; several, because a secret is changed while both are in use."""
 
@@ -63,6 +103,11 @@ class IdentitySettings(Settings):
     def _references(self) -> IdentitySettings:
         _ = self.naming
         return self
+
+    @cached_property
+    def places(self) -> tuple[ServicePoint, ...]:
+        """The service points."""
+        return tuple(each.point() for each in self.service_points)
 
     @cached_property
     def naming(self) -> Naming:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Generic
 
 import msgspec
@@ -156,6 +156,7 @@ def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[s
     """
     if kind == CustomerIdentified.event_type:
         _check_integers(data.traits, "traits")
+        _check_days(data.assets)
         return _with_several(data, [naming.read(each, data.traits.get("store")) for each in data.references])
     if kind == InteractionRecorded.event_type:
         _check_integers(data.properties, "properties")
@@ -183,10 +184,30 @@ def _nobody(path: str, *rules: NamesNobody) -> Refused:
     return Refused(RejectReason.NAMES_NOBODY, f"{path}: names nobody ({why}); say whom it is about")
 
 
+def _check_days(assets: Any) -> None:
+    for asset in assets:
+        for name in ("since", "serviced_on", "warranty_ends_on", "renews_on"):
+            day = getattr(asset, name)
+            try:
+                _ = day is None or date.fromisoformat(day)
+            except ValueError as error:
+                raise Refused(RejectReason.INVALID, f"data/assets: {name} is no day of the calendar") from error
+
+
 def _check_integers(values: dict[str, object], name: str) -> None:
     for key, value in values.items():
         if isinstance(value, int) and not -_LARGEST_STORED <= value < _LARGEST_STORED:
             raise Refused(RejectReason.INVALID, f"data/{name}/{key}: the number does not fit into 64 bits")
+
+
+def details(event: SourceEvent) -> Iterator[tuple[str, str, str, object]]:
+    """What an event says of people and things of the customer, as (kind, its id, field, value); what it does not say is left out."""
+    if event.type == CustomerIdentified.event_type:
+        for kind, key, said in (("decision_maker", "person_id", event.data.decision_makers), ("asset", "asset_id", event.data.assets)):
+            for each in said:
+                fields = msgspec.structs.asdict(each)
+                name = fields.pop(key)
+                yield from ((kind, name, field, value) for field, value in fields.items() if value is not None)
 
 
 def statements(event: SourceEvent) -> Iterator[tuple[str, str, bool]]:

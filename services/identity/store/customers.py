@@ -9,7 +9,7 @@ import mongoengine as me
 from pymongo import InsertOne, ReplaceOne
 from pymongo.results import BulkWriteResult
 
-from services.identity.domain.customers import CustomerState, Permission, Said, microseconds
+from services.identity.domain.customers import CustomerState, Detail, Permission, Said, microseconds
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.store.bulk import collection_of, find_by_ids
 from services.identity.store.references import ReferenceDocument
@@ -144,6 +144,7 @@ def _document(state: CustomerState) -> dict[str, Any]:
             # Lists, not maps: a trait may have a name that no database takes as a field's.
             "traits": [_kept(name, said) for name, said in state.traits.items()],
             "wishes": [_kept(name, said) for name, said in state.wishes.items()],
+            "details": [{"of": [*of], "at": said.at, "by": said.by, "value": said.value} for of, said in state.details.items()],
         },
     }
 
@@ -166,5 +167,14 @@ def _state(document: dict[str, Any]) -> CustomerState:
         traits=_said(contact["traits"]),
         wishes=_said(contact["wishes"]),
         consents={(each["purpose"], each["channel"]): Permission(each["at"], each["granted"]) for each in document["consents"]},
+        details=_details(contact.get("details", ())),
         version=document["version"],
     )
+
+
+def _details(kept: Iterable[dict[str, Any]]) -> dict[Detail, Said]:
+    found = {}
+    for each in kept:
+        kind, name, of = each["of"]
+        found[kind, name, of] = Said(each["at"], each["by"], each["value"])
+    return found

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, export, keys, overview, poslog, segment, shopify, timeline
+from services.identity.api import customers, events, export, keys, overview, poslog, segment, service_points, shopify, timeline
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -16,7 +16,7 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit))
+    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit), settings.naming)
     ways_in = (
         events.create_router(edge),
         segment.create_router(edge),
@@ -25,6 +25,7 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
     )
     rest = (
         customers.create_router(edge, clock),
+        service_points.create_router(settings.places, clock),
         overview.router,
         timeline.router,
         export.router,

@@ -8,6 +8,7 @@ import binascii
 import json
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -16,9 +17,10 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.identity.api.edge import Edge
+from services.identity.domain.consents import LedgerEntry, ledger, text_mark
 from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
 from services.identity.domain.references import normalise, spellings
-from services.identity.store import customers, references, timeline
+from services.identity.store import consent_texts, customers, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
 from shared.access.scopes import Scope
@@ -87,7 +89,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
     @router.get("/{customer_id}/consents", dependencies=reading)
     async def statements(customer_id: str, limit: Limit = 100) -> dict[str, Any]:
-        """Every statement on consent, newest first."""
+        """Every statement on consent, newest first: what it did, and what proves it."""
         return {"statements": await in_store(_statements, customer_id, limit)}
 
     return router
@@ -144,10 +146,24 @@ def _read_cursor(after: str) -> tuple[int, str]:
 
 
 def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
-    made = [each for member in sorted(_by_id(customer_id).members) for each in customers.statements_of(member, limit)]
-    shown = ("purpose", "channel", "granted", "source", "event")
-    newest = sorted(made, key=lambda each: -each["at"])[:limit]
-    return [{**{name: each[name] for name in shown}, "at": moment(each["at"]).isoformat()} for each in newest]
+    return consent_history(_by_id(customer_id).members)[:limit]
+
+
+def consent_history(members: Iterable[str]) -> list[dict[str, Any]]:
+    """Every statement of these profiles, newest first, each with what it did and whether its text is known."""
+    told = ledger(customers.statements_of(members))
+    texts = consent_texts.hashes({each.text_version for each in told if each.text_version})
+    return [_stated(each, texts) for each in reversed(told)]
+
+
+def _stated(entry: LedgerEntry, texts: Mapping[str, str]) -> dict[str, Any]:
+    known = texts.get(entry.text_version or "")
+    proof = {name: entry.statement.get(name) for name in customers.PROOF}
+    shown = {name: entry.statement[name] for name in ("purpose", "channel", "granted", "source", "event")}
+    text = text_mark(entry.text_version, entry.statement.get("text_sha256"), known)
+    stored = proof["text_sha256"] or known
+    at = moment(entry.statement["at"]).isoformat()
+    return {**shown, "at": at, "action": entry.action, **proof, "text_sha256": stored, "text": text}
 
 
 async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, edge: Edge) -> Response:

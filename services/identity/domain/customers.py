@@ -64,8 +64,8 @@ def what_it_says(event: SourceEvent, profile: str, customer_id: str, references:
     at = microseconds(event.at)
     seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at)
     consents: dict[tuple[str, str], Permission] = {}
-    for purpose, channel, granted in statements(event):
-        consents = _newest_permissions(consents, {(purpose, channel): Permission(at, granted)})
+    for each in statements(event):
+        consents = _newest_permissions(consents, {(each.purpose, each.channel): Permission(at, each.granted)})
     if event.type != CustomerIdentified.event_type:
         return replace(seen, consents=consents) if consents else seen
     wishes = {name: getattr(event.data, name) for name in WISHES}

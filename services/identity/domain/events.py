@@ -171,7 +171,7 @@ def _check_integers(values: dict[str, object], name: str) -> None:
             raise Refused(RejectReason.INVALID, f"data/{name}/{key}: the number does not fit into 64 bits")
 
 
-def statements(event: SourceEvent) -> Iterator[tuple[str, str, bool]]:
-    """The consents that an event states, as (purpose, channel, granted)."""
+def statements(event: SourceEvent) -> Iterator[Any]:
+    """The consents that an event states, each with the fields of ConsentStatement."""
     if event.type in (CustomerIdentified.event_type, ConsentChanged.event_type):
-        yield from ((each.purpose, each.channel, each.granted) for each in event.data.consents)
+        yield from event.data.consents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.identity.store.consent_texts import ConsentTextDocument
 from services.identity.store.customers import ConsentDocument, CustomerDocument
 from services.identity.store.keys import KeysDocument
 from services.identity.store.outcomes import OutcomeDocument
@@ -13,6 +14,7 @@ DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
+    ConsentTextDocument,
 )  # fmt: skip
 
 

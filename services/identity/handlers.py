@@ -15,9 +15,9 @@ from services.identity.domain.events import EVENT_LIMIT_BYTES
 from services.identity.domain.resolution import MERGES_OFF, Resolution
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
-from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, worth_telling
-from services.identity.store import customers, outcomes, positions, timeline
-from services.identity.store.outcomes import Outcome
+from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, without_erased, worth_telling
+from services.identity.store import customers, graves, outcomes, positions, timeline
+from services.identity.store.outcomes import Outcome, Parked
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS
 from shared.mongo import in_store
@@ -48,6 +48,7 @@ async def on_activity(batch: Batch, desk: Desk) -> None:
     await announce(states, desk.publish)
     await in_store(_conclude, batch, intake, settled, [], desk)
     _measure(batch, settled, desk)
+    metrics.ERASED_LATE.inc(len(intake.late))
     _park(intake)
 
 
@@ -55,7 +56,7 @@ async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     """Who somebody is and what they allow: keep the event, and only if it counts let it change references and customers."""
     intake = await _read(batch, desk)
     events = [each.event for each in intake.incoming]
-    expected, _ = resolve_all(events, await look_up(events, desk.known))
+    expected, _ = resolve_all(events, await look_up(events, desk.known), desk.known.graves.begin)
     settled = await _keep(batch, intake.incoming, expected, passed_on=False)
     counting = [each for each in settled if each.counts]
     resolutions, owners = await attach([each.incoming.event for each in counting], desk.known)
@@ -64,6 +65,7 @@ async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     await announce(states, desk.publish)
     await in_store(_conclude, batch, intake, settled, _refused_merges(counting, resolutions), desk)
     _measure(batch, settled, desk)
+    metrics.ERASED_LATE.inc(len(intake.late))
     _park(intake)
 
 
@@ -73,8 +75,14 @@ async def on_poison(batch: Batch, rejects: Sequence[Reject], desk: Desk) -> None
 
 
 async def _read(batch: Batch, desk: Desk) -> Intake:
-    parked = await in_store(outcomes.parked_between, batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
-    return read_batch(batch, desk.currency, (desk.clock, desk.wall), parked)
+    parked = await in_store(_before_reading, batch, desk.known)
+    return await without_erased(read_batch(batch, desk.currency, (desk.clock, desk.wall), parked), desk.known)
+
+
+def _before_reading(batch: Batch, known: Known) -> dict[int, Parked]:
+    """What was parked of the batch already, and whether somebody was erased since the last one."""
+    known.notice(graves.load)
+    return outcomes.parked_between(batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
 
 
 async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequence[Resolution | None], passed_on: bool) -> list[Settled]:
@@ -164,9 +172,9 @@ def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: l
     ended: dict[int, str | None] = dict.fromkeys((each.offset for each in intake.rejects), None)
     waiting = outcomes.still_parked(intake.put_back.values()) if intake.put_back else set()
     released = []
-    for each in settled:
-        parked_at = each.incoming.parked_at
-        ended[each.incoming.offset] = each.outcome if parked_at is None or parked_at in waiting else None
+    for incoming, outcome in [*((each.incoming, each.outcome) for each in settled), *((late, "erased") for late in intake.late)]:
+        parked_at = incoming.parked_at
+        ended[incoming.offset] = outcome if parked_at is None or parked_at in waiting else None
         if parked_at is not None:
             waiting.discard(parked_at)
             released.append(parked_at)

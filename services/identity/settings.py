@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from services.identity.domain.privacy import Rules
 from shared.settings import Settings
 
 
@@ -26,6 +28,15 @@ class IdentitySettings(Settings):
     """Of tills that write no zone: the store, as tills name it, and its IANA zone."""
     shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
     """What Shopify signs with; several, because a secret is changed while both are in use."""
+    erasure_settle_seconds: Annotated[float, Field(ge=0)] = 120.0
+    """How long an erasure waits before it looks a second time: longer than a worker may take over a batch."""
+    archive_days: Annotated[float, Field(gt=0)] = 14.0
+    """How long the archive of an access request may be fetched."""
+
+    @property
+    def privacy_rules(self) -> Rules:
+        """What the clerk goes by."""
+        return Rules(timedelta(seconds=self.erasure_settle_seconds), timedelta(days=self.archive_days))
 
     @field_validator("home_time_zone")
     @classmethod

@@ -11,6 +11,7 @@ from services.segmentation.answering import Answering
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
 from services.segmentation.handlers import on_customer_events, on_customers
+from services.segmentation.holder import SegmentationHolder
 from services.segmentation.live_changes import ChangesLog, LiveChanges
 from services.segmentation.modelling import Modelling
 from services.segmentation.own_segments import Watching
@@ -25,9 +26,10 @@ from services.segmentation.store import scores as store
 from services.segmentation.telling import ScoreTelling
 from services.segmentation.worker import Worker
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, PRIVACY, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.kafka_admin import KafkaAdminError, topic_ids
 from shared.mongo import in_store
+from shared.privacy import answer_privacy
 from shared.service import Publisher, Service, Timer
 from shared.streaming.errors import Unavailable
 from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition
@@ -98,7 +100,11 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
 
     return Service(
         "segmentation",
-        listens={CUSTOMER_EVENTS: partial(on_customer_events, worker=worker), CUSTOMERS: partial(on_customers, worker=worker)},
+        listens={
+            CUSTOMER_EVENTS: partial(on_customer_events, worker=worker),
+            CUSTOMERS: partial(on_customers, worker=worker),
+            PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish),
+        },
         api=create_router(clock, live),
         partitions=partitions,
         batch_records=BATCH_RECORDS,

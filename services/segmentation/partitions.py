@@ -21,7 +21,7 @@ from services.segmentation.positions import NOTHING, Positions
 from services.segmentation.recovery import Recovered, Recovery
 from services.segmentation.snapshots import Snapshot, SnapshotFiles, take_snapshot
 from services.segmentation.worker import Worker
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, PRIVACY, SEGMENTATION_STATE
 from shared.service import OpenedPartition
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, Record
@@ -90,6 +90,8 @@ class SegmentationPartitions:
             if owned is None:
                 owned = self._worker.owned[number] = await self._recover(number)
             self._users[number].add(opened.topic)
+        if opened.topic == PRIVACY.name:
+            return None
         positions = owned.positions
         return positions.resume if opened.topic == CUSTOMER_EVENTS.name else positions.customers_applied + 1
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import consent_texts, customers, events, keys, overview, poslog, segment, shopify, timeline
+from services.identity.api import consent_texts, customers, events, keys, overview, poslog, privacy, segment, shopify, timeline
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -23,7 +23,11 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
-    people = (customers.create_router(edge, clock), consent_texts.create_router(clock))
+    people = (
+        customers.create_router(edge, clock),
+        consent_texts.create_router(clock),
+        privacy.create_router(clock, wall, settings.master is not None),
+    )
     rest = (*people, overview.router, timeline.router, keys.create_router(settings.pepper, wall))
     router = APIRouter(prefix="/v1")
     for part in (*ways_in, *rest):

@@ -8,7 +8,6 @@ import binascii
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -17,10 +16,10 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field
 
 from services.identity.api.edge import Edge
-from services.identity.domain.consents import LedgerEntry, ledger, text_mark
-from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
+from services.identity.consents import consent_history
+from services.identity.domain.customers import CustomerState, as_published, microseconds
 from services.identity.domain.references import normalise, spellings
-from services.identity.store import consent_texts, customers, references, timeline
+from services.identity.store import customers, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
 from shared.access.scopes import Scope
@@ -55,7 +54,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/lookup", dependencies=reading)
     async def lookup(reference: str) -> dict[str, Any]:
         """The customer that a reference means."""
-        state = await in_store(_by_reference, reference)
+        state = await in_store(by_reference, reference)
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
@@ -80,7 +79,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/{customer_id}", dependencies=reading)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
-        return _view(await in_store(_by_id, customer_id))
+        return _view(await in_store(by_id, customer_id))
 
     @router.get("/{customer_id}/events", dependencies=reading)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
@@ -99,7 +98,8 @@ def _view(state: CustomerState) -> dict[str, Any]:
     return as_published(state).model_dump(mode="json")
 
 
-def _by_reference(reference: str) -> CustomerState | None:
+def by_reference(reference: str) -> CustomerState | None:
+    """The customer that a reference means. Raises 422 where it is none."""
     normalised = normalise(reference)
     if normalised is None:
         raise Problem(
@@ -118,7 +118,8 @@ def _of_references(asked: tuple[str, ...]) -> list[CustomerState]:
     return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
 
 
-def _by_id(customer_id: str) -> CustomerState:
+def by_id(customer_id: str) -> CustomerState:
+    """A customer by its id or a profile's. Raises 404."""
     home = references.customers_of((customer_id,)).get(customer_id, customer_id)
     state = customers.load((home,)).get(home)
     if state is None:
@@ -127,7 +128,7 @@ def _by_id(customer_id: str) -> CustomerState:
 
 
 def _history(customer_id: str, after: str | None, limit: int) -> dict[str, Any]:
-    state = _by_id(customer_id)
+    state = by_id(customer_id)
     found = timeline.history(sorted(state.members), limit, _read_cursor(after) if after else None)
     last = _cursor(found[-1]["at"], found[-1]["_id"]) if len(found) == limit else None
     return {"events": [json.loads(each["event"]) for each in found], "next": last}
@@ -146,24 +147,7 @@ def _read_cursor(after: str) -> tuple[int, str]:
 
 
 def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
-    return consent_history(_by_id(customer_id).members)[:limit]
-
-
-def consent_history(members: Iterable[str]) -> list[dict[str, Any]]:
-    """Every statement of these profiles, newest first, each with what it did and whether its text is known."""
-    told = ledger(customers.statements_of(members))
-    texts = consent_texts.hashes({each.text_version for each in told if each.text_version})
-    return [_stated(each, texts) for each in reversed(told)]
-
-
-def _stated(entry: LedgerEntry, texts: Mapping[str, str]) -> dict[str, Any]:
-    known = texts.get(entry.text_version or "")
-    proof = {name: entry.statement.get(name) for name in customers.PROOF}
-    shown = {name: entry.statement[name] for name in ("purpose", "channel", "granted", "source", "event")}
-    text = text_mark(entry.text_version, entry.statement.get("text_sha256"), known)
-    stored = proof["text_sha256"] or known
-    at = moment(entry.statement["at"]).isoformat()
-    return {**shown, "at": at, "action": entry.action, **proof, "text_sha256": stored, "text": text}
+    return consent_history(by_id(customer_id).members)[:limit]
 
 
 async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, edge: Edge) -> Response:
@@ -176,7 +160,7 @@ async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, e
     reference = verdict.event.references[0]
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
-        state = await in_store(_by_reference, reference)
+        state = await in_store(by_reference, reference)
         if state is not None and _in_force(state, asked, at):
             about(state.customer_id)
             return JSONResponse(_view(state))

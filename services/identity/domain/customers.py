@@ -135,6 +135,13 @@ def _consent(key: tuple[str, str], said: Permission) -> Consent:
     return Consent(**stated)
 
 
+def after_all_said(state: CustomerState, now: datetime) -> datetime:
+    """The first moment from now on at which a word is the last one: some source's clock may be ahead."""
+    said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())
+    # What is stored has milliseconds.
+    return max(now, moment(max(said, default=0)) + timedelta(milliseconds=1))
+
+
 def announcement(state: CustomerState) -> Event[CustomerPublished]:
     """The event that publishes this version of a customer, dated by the newest thing said of it."""
     said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())

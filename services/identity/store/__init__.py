@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from services.identity.store.consent_texts import ConsentTextDocument
 from services.identity.store.customers import ConsentDocument, CustomerDocument
+from services.identity.store.graves import ErasureCountDocument, EventGraveDocument, GraveDocument
 from services.identity.store.keys import KeysDocument
 from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
+from services.identity.store.privacy import ArchiveDocument, PrivacyAnswerDocument, PrivacyRequestDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
 from services.identity.store.timeline import EventDocument, SliceDocument
 
@@ -14,7 +16,8 @@ DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
-    ConsentTextDocument,
+    ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
+    PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip
 
 

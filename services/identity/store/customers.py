@@ -12,7 +12,7 @@ from pymongo.results import BulkWriteResult
 from services.identity.domain.customers import CustomerState, Permission, Said, microseconds
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.store.bulk import collection_of, find_by_ids
-from shared.mongo import find_by, insert_new, refused_as_duplicates
+from shared.mongo import find_by, insert_new, portions, refused_as_duplicates
 
 
 class CustomerDocument(me.Document):
@@ -121,6 +121,17 @@ def _statements(event: SourceEvent, profile: str) -> Iterator[dict[str, Any]]:
 def statements_of(profiles: Iterable[str]) -> list[dict[str, Any]]:
     """Everything that these profiles ever stated, in no order."""
     return list(find_by(collection_of(ConsentDocument), profiles, field="profile"))
+
+
+def erase_statements(profiles: Iterable[str]) -> int:
+    """Delete what these profiles stated; returns how many statements there were."""
+    collection = collection_of(ConsentDocument)
+    return sum(collection.delete_many({"profile": {"$in": some}}).deleted_count for some in portions(profiles))
+
+
+def erase(customer_id: str) -> None:
+    """Delete a customer."""
+    _customers().delete_one({"_id": customer_id})
 
 
 def _document(state: CustomerState) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from services.identity.store.bulk import collection_of
 from services.identity.store.outcomes import PARKED, count_parked
 from shared.contracts.topics import PARTITION_COUNT
 
-COUNTED = ("accepted", "anonymous", "repeated", "quarantined", "lost")
+COUNTED = ("accepted", "anonymous", "repeated", "quarantined", "lost", "erased")
 """What becomes of an event: of these exactly one, or it is parked, which is told by what is noted of it."""
 
 Log = tuple[str, int]

@@ -11,7 +11,7 @@ import mongoengine as me
 from services.identity.domain.duplicates import Kept
 from services.identity.store.bulk import collection_of, find_by_ids
 from shared.contracts.topics import PARTITION_COUNT
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new, portions
 from shared.streaming.partitions import partition_for
 
 NOT_PASSED_ON = "-"
@@ -189,3 +189,31 @@ def anonymous_sales() -> list[dict[str, Any]]:
 def count() -> int:
     """How many events the timeline holds."""
     return int(_events().estimated_document_count())
+
+
+def of_profiles(profiles: Iterable[str], page_size: int = 500) -> Iterator[list[dict[str, Any]]]:
+    """Everything that happened to these profiles, in pages, in no order."""
+    page: list[dict[str, Any]] = []
+    for each in find_by(_events(), profiles, field="profile"):
+        page.append(each)
+        if len(page) == page_size:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def erase(events: Sequence[dict[str, Any]]) -> None:
+    """Delete these events, and their names where a batch is told; doing it again changes nothing."""
+    places: dict[str, set[str]] = {}
+    for each in events:
+        topic_id, partition, offset = each["origin"].rsplit("/", 2)
+        for target in (NOT_PASSED_ON, str(partition_for(each["profile"].encode()))):
+            places.setdefault(_place(target, topic_id, int(partition), int(offset) // BLOCK_OFFSETS), set()).add(each["_id"])
+    for place, keys in places.items():
+        for found in _slices().find({"place": place}):
+            left = [entry for entry in found["entries"] if entry[2] not in keys]
+            if len(left) != len(found["entries"]):
+                _slices().update_one({"_id": found["_id"]}, {"$set": {"entries": left}})
+    for some in portions(each["_id"] for each in events):
+        _events().delete_many({"_id": {"$in": some}})

@@ -133,6 +133,11 @@ def read_scores_of(customers: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {found["_id"]: found for found in find_by(CustomerScores._get_collection(), dict.fromkeys(customers))}
 
 
+def forget(customer: str) -> int:
+    """Delete a customer's scores; returns how many there were."""
+    return int(CustomerScores._get_collection().delete_one({"_id": customer}).deleted_count)
+
+
 def read_best(order: str, limit: int, after: tuple[int, str] | None) -> list[dict[str, Any]]:
     """Customers by a score, highest first; equal ones by id."""
     wanted: dict[str, Any] = {}

@@ -14,6 +14,8 @@ from services.identity.handlers import Desk, on_activity, on_customer_updates, o
 from services.identity.known import Known
 from services.identity.recovery import FirstOffset, SourcePartitions, begin
 from services.identity.settings import IdentitySettings
+from services.identity.store import vault
+from services.identity.store.vault import Vault
 from shared.clock import Clock, WallClock
 from shared.contracts.topics import CUSTOMER_UPDATES, DEAD_LETTERS, INTERACTIONS, PRIVACY, PURCHASES
 from shared.mongo import in_store
@@ -35,6 +37,7 @@ def build(
     wall = WallClock()
     digest = partial(reference_digest, settings.master) if settings.master else None
     desk = Desk(publisher.publish, Known(settings.reference_cache, digest), settings.reporting_currency, clock, wall)
+    vault.use(Vault(settings.master))
     letters = read_letters or partial(read_topic, settings.kafka_bootstrap_servers, DEAD_LETTERS)
     clerk = Clerk(publisher.publish, wall, settings.privacy_rules, digest, letters)
 

@@ -16,7 +16,7 @@ from services.identity.domain.customers import microseconds
 from services.identity.domain.graves import Digest, Grave
 from services.identity.domain.mentions import mentions, needles_of
 from services.identity.domain.privacy import Request
-from services.identity.store import customers, graves, outcomes, privacy, references, timeline
+from services.identity.store import customers, graves, outcomes, privacy, references, timeline, vault
 from shared.contracts.dead_letters import EventParked
 from shared.contracts.envelope import Event
 from shared.contracts.topics import CUSTOMERS, DEAD_LETTERS
@@ -119,8 +119,11 @@ def _letter_mentions(value: bytes, needles: Sequence[bytes]) -> bool:
 def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
     references.erase(own, request.members)
     outcomes.erase_texts(texts)
-    for page in timeline.of_profiles(request.members):
-        timeline.erase(page)
+    # The keys first: from here on no copy of the timeline, wherever it lies, has their words.
+    vault.destroy(request.members)
+    vault.in_use().forget()
+    for events in timeline.sealed_or_not(request.members):
+        timeline.erase(events)
     customers.erase_statements(request.members)
     for each in privacy.of_customer(request.customer_id):
         privacy.forget_archive(each["_id"])

@@ -16,10 +16,10 @@ from services.identity.domain.resolution import MERGES_OFF, Resolution
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
 from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, without_erased, worth_telling
-from services.identity.store import customers, graves, outcomes, positions, timeline
+from services.identity.store import customers, graves, outcomes, positions, timeline, vault
 from services.identity.store.outcomes import Outcome, Parked
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS
+from shared.contracts.topics import CUSTOMER_EVENTS, PURCHASES
 from shared.mongo import in_store
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.partitions import partition_for
@@ -81,7 +81,8 @@ async def _read(batch: Batch, desk: Desk) -> Intake:
 
 def _before_reading(batch: Batch, known: Known) -> dict[int, Parked]:
     """What was parked of the batch already, and whether somebody was erased since the last one."""
-    known.notice(graves.load)
+    if known.notice(graves.load):
+        vault.in_use().forget()
     return outcomes.parked_between(batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
 
 
@@ -90,10 +91,17 @@ async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequenc
     began = time.perf_counter()
     profiles = [resolution.profile if resolution else None for resolution in resolutions]
     entries = [_entry(each, profile, passed_on) for each, profile in zip(incoming, profiles, strict=True)]
-    kept = await in_store(timeline.insert, batch.topic_id, batch.partition, entries)
+    kept = await in_store(_insert, batch, entries)
     metrics.TIMELINE_SECONDS.observe(time.perf_counter() - began)
     arrivals = classify(incoming, kept, profiles)
     return [_settled(each, profile, arrival, kept) for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)]
+
+
+def _insert(batch: Batch, entries: Sequence[timeline.Entry]) -> dict[str, Kept]:
+    """Purchases are facts of the shop and stay as they are; what people say, of themselves or otherwise, is sealed."""
+    if batch.topic != PURCHASES.name:
+        timeline.seal([each for each in entries if each.document["profile"] is not None])
+    return timeline.insert(batch.topic_id, batch.partition, entries)
 
 
 def _settled(incoming: Incoming, profile: str | None, arrival: Arrival, kept: Mapping[str, Kept]) -> Settled:

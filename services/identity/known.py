@@ -40,12 +40,14 @@ class Known:
         self.graves = Graves(digest=digest)
         self._forget()
 
-    def notice(self, load: Callable[[Graves, Digest | None], Graves]) -> None:
-        """Look whether somebody was erased since; then nothing that is remembered can be trusted."""
+    def notice(self, load: Callable[[Graves, Digest | None], Graves]) -> bool:
+        """Was somebody erased since? Then nothing that is remembered can be trusted, and it is forgotten."""
         graves = load(self.graves, self._digest)
-        if graves is not self.graves:
-            self.graves = graves
-            self._forget()
+        if graves is self.graves:
+            return False
+        self.graves = graves
+        self._forget()
+        return True
 
     def _forget(self) -> None:
         size = self._size

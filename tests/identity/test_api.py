@@ -387,7 +387,7 @@ async def test_the_overview_counts(world: World) -> None:
         await world.send(purchase("4", None), purchase("5", None, amount=50), refund("6", None), purchase("9", None, at=day(1)))
         outcomes = (await client.get("/v1/outcomes")).json()
         assert outcomes == {
-            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "parked": 1, "merges_refused": 1,
+            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "erased": 0, "parked": 1, "merges_refused": 1,
             "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"merges_off": 1}},
         }  # fmt: skip
         assert (await client.get("/v1/summary")).json() == {"customers": 2, "events": 8, "anonymous": 4}

@@ -11,13 +11,14 @@ from services.identity.store.positions import CommittedDocument, LogDocument, Pu
 from services.identity.store.privacy import ArchiveDocument, PrivacyAnswerDocument, PrivacyRequestDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
 from services.identity.store.timeline import EventDocument, SliceDocument
+from services.identity.store.vault import ProfileKeyDocument
 
 DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
     ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
-    PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
+    ProfileKeyDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import mongoengine as me
 
 from services.identity.domain.duplicates import Kept
+from services.identity.store import vault
 from services.identity.store.bulk import collection_of, find_by_ids
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import find_by, insert_new, portions
@@ -33,7 +35,9 @@ class EventDocument(me.Document):
     origin = me.StringField(required=True)
     hash = me.BinaryField(required=True)
     event = me.BinaryField(required=True)
-    """The event as JSON."""
+    """The event as JSON; sealed under a key of the profile where it has words of theirs."""
+    sealed_for = me.StringField()
+    """The profile whose key that is, also after the event went to another."""
     sale = me.DictField()
     """Of an anonymous event only: store, day, kind and amount."""
 
@@ -110,8 +114,22 @@ def kept_under(keys: Iterable[str]) -> dict[str, Kept]:
 
 def event_under(key: str) -> bytes | None:
     """The event of this name, as JSON."""
-    found = next(iter(find_by_ids(_events(), (key,), {"event": 1})), None)
-    return None if found is None else bytes(found["event"])
+    return next((each["event"] for each in _opened(find_by_ids(_events(), (key,)))), None)
+
+
+def _opened(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents with their events in plain; one whose key was destroyed is as good as deleted."""
+    listed = list(found)
+    texts = vault.in_use().open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
+    return [{**each, "event": text} for each, text in zip(listed, texts, strict=True) if text is not None]
+
+
+def seal(entries: Sequence[Entry]) -> None:
+    """Seal the events of these entries, each for its profile."""
+    sealed = vault.in_use().seal([(each.document["profile"], each.key, each.document["event"]) for each in entries])
+    for entry, text in zip(entries, sealed, strict=True):
+        if text is not entry.document["event"]:
+            entry.document["event"], entry.document["sealed_for"] = text, entry.document["profile"]
 
 
 def set_profiles(profiles: dict[str, str]) -> None:
@@ -163,7 +181,7 @@ def _entries(wanted: dict[str, Any], after: int, upto: int) -> list[Any]:
 
 
 def _tell(topic_id: str, partition: int, entries: list[Any]) -> list[Told]:
-    found = {each["_id"]: each for each in find_by_ids(_events(), (key for _, _, key in entries))}
+    found = {each["_id"]: each for each in _opened(find_by_ids(_events(), (key for _, _, key in entries)))}
     return [
         Told(key, found[key]["profile"], int(offset), int(appended_ms), bytes(found[key]["event"]))
         for offset, appended_ms, key in entries
@@ -176,7 +194,7 @@ def history(profiles: Sequence[str], limit: int, before: tuple[int, str] | None)
     wanted: dict[str, Any] = {"profile": {"$in": list(profiles)}}
     if before is not None:
         wanted["$or"] = [{"at": {"$lt": before[0]}}, {"at": before[0], "_id": {"$gt": before[1]}}]
-    return list(_events().find(wanted, {"event": 1, "at": 1}).sort([("at", -1), ("_id", 1)]).limit(limit))
+    return _opened(_events().find(wanted, {"event": 1, "at": 1, "sealed_for": 1}).sort([("at", -1), ("_id", 1)]).limit(limit))
 
 
 def anonymous_sales() -> list[dict[str, Any]]:
@@ -197,9 +215,16 @@ def of_profiles(profiles: Iterable[str], page_size: int = 500) -> Iterator[list[
     for each in find_by(_events(), profiles, field="profile"):
         page.append(each)
         if len(page) == page_size:
-            yield page
+            yield _opened(page)
             page = []
     if page:
+        yield _opened(page)
+
+
+def sealed_or_not(profiles: Iterable[str], page_size: int = 500) -> Iterator[list[dict[str, Any]]]:
+    """The same without what they say, so also of those whose key was destroyed."""
+    found = find_by(_events(), profiles, {"origin": 1, "profile": 1}, field="profile")
+    while page := list(islice(found, page_size)):
         yield page
 
 

@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     key_pepper: SecretStr | None = None
     """The secret that API keys are hashed with, and that services know each other by: the same for every process, and in no database."""
     master_key: SecretStr | None = None
-    """What stands for erased references is hashed with it, and keys of what is sealed are wrapped: the same for every process, in no database, and never changed."""
+    """Wraps the keys of what is sealed, and hashes what stands for erased references: the same for every process, in no database,
+    and never changed."""
     log_level: str = "INFO"
     park_limit: Annotated[int, Field(ge=0)] = 500
     """More events than this parked within five minutes, and a tenth of all, stop the worker."""

@@ -13,6 +13,7 @@ from services.identity.erasing import ReadLetters
 from services.identity.handlers import Desk, on_activity, on_customer_updates, on_poison
 from services.identity.known import Known
 from services.identity.recovery import FirstOffset, SourcePartitions, begin
+from services.identity.retention import Retention
 from services.identity.settings import IdentitySettings
 from services.identity.store import vault
 from services.identity.store.vault import Vault
@@ -55,7 +56,7 @@ def build(
         },
         api=create_router(publisher, settings, clock, wall),
         partitions=SourcePartitions(desk, first_offset or partial(first_of_partition, settings.kafka_bootstrap_servers)),
-        timers=(Timer(1.0, clerk.start),),
+        timers=(Timer(1.0, clerk.start), Timer(5.0, Retention(settings.retention_days, clock, wall).tick)),
         start=start,
         stop=clerk.stop,
         learn_keys=roster,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from services.identity.domain.privacy import Rules
+from services.identity.domain.privacy import Retained, Rules
 from shared.settings import Settings
 
 
@@ -32,6 +32,8 @@ class IdentitySettings(Settings):
     """How long an erasure waits before it looks a second time: longer than a worker may take over a batch."""
     archive_days: Annotated[float, Field(gt=0)] = 14.0
     """How long the archive of an access request may be fetched."""
+    retention_days: dict[Retained, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """How long each kind of data is kept; what is not named is kept for ever."""
 
     @property
     def privacy_rules(self) -> Rules:

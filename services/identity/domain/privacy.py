@@ -30,6 +30,17 @@ class Kind(StrEnum):
     ERASURE = "erasure"
 
 
+class Retained(StrEnum):
+    """What a retention rule may be about."""
+
+    INTERACTIONS = "interactions"
+    """What events of interactions-v1 say, in the timeline."""
+    OUTCOMES = "outcomes"
+    """The bytes of what was quarantined or parked."""
+    PRIVACY_REQUESTS = "privacy_requests"
+    """Requests that are done, with their proofs."""
+
+
 class State(StrEnum):
     """received → working → done; an erasure settles in between, and is then asked for once more."""
 

@@ -10,6 +10,7 @@ from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
 from services.identity.store.privacy import ArchiveDocument, PrivacyAnswerDocument, PrivacyRequestDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
+from services.identity.store.retention import RetentionDocument
 from services.identity.store.timeline import EventDocument, SliceDocument
 from services.identity.store.vault import ProfileKeyDocument
 
@@ -18,7 +19,7 @@ DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
     ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
-    ProfileKeyDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
+    RetentionDocument, ProfileKeyDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip
 
 

@@ -127,6 +127,11 @@ def register_logs(topics: Mapping[str, str]) -> None:
         collection_of(LogDocument).update_one({"_id": topic_id}, {"$setOnInsert": {"topic": topic, "settled": False}}, upsert=True)
 
 
+def logs_of(topic: str) -> set[str]:
+    """The ids of every log that the topic ever had."""
+    return {each["_id"] for each in collection_of(LogDocument).find({"topic": topic}, {"_id": 1})}
+
+
 def lost_logs(current: Iterable[str]) -> list[tuple[str, Log]]:
     """Topic name and every partition of the logs that are gone and not settled."""
     lost = collection_of(LogDocument).find({"settled": False, "_id": {"$nin": list(current)}})

@@ -118,8 +118,8 @@ def event_under(key: str) -> bytes | None:
 
 
 def _opened(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The documents with their events in plain; one whose key was destroyed is as good as deleted."""
-    listed = list(found)
+    """The documents with their events in plain; one whose key was destroyed, or that was emptied, is as good as deleted."""
+    listed = [each for each in found if each["event"]]
     texts = vault.in_use().open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
     return [{**each, "event": text} for each, text in zip(listed, texts, strict=True) if text is not None]
 

@@ -57,8 +57,11 @@ async def without_erased(intake: Intake, known: Known) -> Intake:
     A reference that still belongs to somebody else keeps its event: then the event is theirs.
     """
     graves = known.graves
-    suspects = [each for each in intake.incoming if _is_from_before(each, graves)]
-    suspects += await _named_in_graves([each for each in intake.incoming if graves.newest_of(each.event.references)], graves)
+    if not graves.by_digest:
+        return intake
+    named = [(each, grave) for each in intake.incoming if (grave := graves.newest_of(each.event.references)) is not None]
+    suspects = [each for each, grave in named if microseconds(each.event.at) <= grave.until]
+    suspects += await _buried_themselves([each for each, grave in named if microseconds(each.event.at) > grave.until], graves)
     if not suspects:
         return intake
     others = {reference for each in suspects for reference in each.event.references if graves.of(reference) is None}
@@ -68,12 +71,7 @@ async def without_erased(intake: Intake, known: Known) -> Intake:
     return replace(intake, incoming=[each for each in intake.incoming if each.offset in kept], late=tuple(late))
 
 
-def _is_from_before(incoming: Incoming, graves: Graves) -> bool:
-    grave = graves.newest_of(incoming.event.references)
-    return grave is not None and microseconds(incoming.event.at) <= grave.until
-
-
-async def _named_in_graves(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:
+async def _buried_themselves(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:
     """Those that were erased themselves, whatever time they give: a till's clock may be a day ahead."""
     if not incoming or graves.digest is None:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from shared.contracts.envelope import Contract, EventData, Name, ProfileId, Reference, Time
 from shared.contracts.interactions import Properties
@@ -39,6 +39,11 @@ class ConsentStatement(Contract):
     """Where it was stated: a page, a store, a campaign."""
     evidence: Evidence | None = None
     """Where the proof lies: the number of a paper form, a recording, a ticket."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """As the fast encoders write it."""
+        return {name: value for name, value in plain(self).items() if value is not None}
 
 
 class CustomerIdentified(EventData):

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     ingest_write_keys: Annotated[tuple[str, ...], NoDecode] = ()
     key_pepper: SecretStr | None = None
     """The secret that API keys are hashed with, and that services know each other by: the same for every process, and in no database."""
+    master_key: SecretStr | None = None
+    """Wraps the keys of what is sealed, and hashes what stands for erased references: the same for every process, in no database,
+    and never changed."""
     log_level: str = "INFO"
     park_limit: Annotated[int, Field(ge=0)] = 500
     """More events than this parked within five minutes, and a tenth of all, stop the worker."""
@@ -43,7 +46,7 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("key_pepper")
+    @field_validator("key_pepper", "master_key")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
         text = value.get_secret_value().strip() if value else ""
@@ -54,6 +57,11 @@ class Settings(BaseSettings):
     def credential(self, name: str) -> str | None:
         """How the service of that name names itself to another; None where nobody could check it."""
         return service_key(self.pepper, name) if self.pepper else None
+
+    @property
+    def master(self) -> bytes | None:
+        """The master key's bytes."""
+        return self.master_key.get_secret_value().encode() if self.master_key else None
 
     @property
     def pepper(self) -> bytes | None:

@@ -26,6 +26,10 @@ OPERATOR = "operator"
 """How the `dear` command names itself to the services, and how their audit logs know it."""
 
 
+PEPPER, MASTER_KEY = "key-pepper", "master-key"
+"""The files of its secrets."""
+
+
 class DataDirectoryError(OperatorError):
     """The data directory does not allow what was asked; the message says what to do."""
 
@@ -95,27 +99,33 @@ class DataDirectory:
 
     def read_pepper(self) -> bytes | None:
         """The secret that the keys of its stack are hashed with; None before the first start."""
-        try:
-            return self._pepper.read_text().strip().encode() or None
-        except FileNotFoundError:
-            return None
+        return self._read_secret(PEPPER)
 
     def make_pepper(self) -> str:
         """The same, made at the first start: for our eyes only."""
-        if kept := self.read_pepper():
+        return self._make_secret(PEPPER)
+
+    def make_master_key(self) -> str:
+        """The secret that stands between erased references and whoever has the database; made at the first start, too."""
+        return self._make_secret(MASTER_KEY)
+
+    def _read_secret(self, name: str) -> bytes | None:
+        try:
+            return (self.path / name).read_text().strip().encode() or None
+        except FileNotFoundError:
+            return None
+
+    def _make_secret(self, name: str) -> str:
+        if kept := self._read_secret(name):
             return kept.decode()
-        partial = self._pepper.with_suffix(".partial")
+        partial = self.path / f"{name}.partial"
         partial.unlink(missing_ok=True)
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(self._pepper)
-        return (self.read_pepper() or b"").decode()
-
-    @property
-    def _pepper(self) -> Path:
-        return self.path / "key-pepper"
+        partial.replace(self.path / name)
+        return (self._read_secret(name) or b"").decode()
 
     def write_up(self, up: dict[str, Any]) -> None:
         """Say where the running stack answers."""

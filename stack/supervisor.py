@@ -97,6 +97,7 @@ class Supervisor:
         self._paused = threading.Lock()
         self._ready_seconds = 0.0
         self._pepper = ""
+        self._master_key = ""
         self._next_memory_check = 0.0
         self._warn_at_bytes = BROKER_WARNING_BYTES
         self.broker: Broker | None = None
@@ -128,6 +129,7 @@ class Supervisor:
             self.directory.forget_up()
             clock = self.directory.fix_clock(self.options.clock)
             self._pepper = os.environ.get("DEAR_KEY_PEPPER") or self.directory.make_pepper()
+            self._master_key = os.environ.get("DEAR_MASTER_KEY") or self.directory.make_master_key()
             introduce([self.ports.url(name) for name in SERVICES], service_key(self._pepper.strip().encode(), OPERATOR))
             self._check_ports()
             self._start_embedded()
@@ -217,6 +219,7 @@ class Supervisor:
             "DEAR_DATA_DIR": str(self.directory.path),
             "DEAR_CLOCK": clock,
             "DEAR_KEY_PEPPER": self._pepper,
+            "DEAR_MASTER_KEY": self._master_key,
             "DEAR_IDENTITY_URL": self.ports.url("identity"),
             "DEAR_PUBLIC_URL": self.ports.url("notifications"),
             "DEAR_SMTP_HOST": "127.0.0.1",

@@ -10,13 +10,15 @@ from services.campaigns.audit import BesideTheStream, LedgerAudit
 from services.campaigns.handlers.facts import on_products, on_scores
 from services.campaigns.handlers.loyalty import Posting, on_customer_events
 from services.campaigns.handlers.offers import Offering, on_customers, on_deliveries, on_segment_changes
+from services.campaigns.holder import CampaignsHolder
 from services.campaigns.partitions import FirstOffset, LedgerPartitions, ReadTimeline
 from services.campaigns.programs import shipped_programs
 from services.campaigns.settings import CampaignsSettings
 from services.campaigns.store import prepare, programs, watermarks
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, OFFERS, PRODUCTS, SCORES, SEGMENT_CHANGES
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, OFFERS, PRIVACY, PRODUCTS, SCORES, SEGMENT_CHANGES
 from shared.mongo import in_store
+from shared.privacy import answer_privacy
 from shared.service import Publisher, Service, Timer
 from shared.streaming.reader import first_of_partition
 from shared.timeline import read_timeline
@@ -53,6 +55,7 @@ def build(
             SCORES: on_scores,
             DELIVERIES: on_deliveries,
             PRODUCTS: on_products,
+            PRIVACY: answer_privacy("campaigns", CampaignsHolder(), publisher.publish),
         },
         api=create_router(clock, settings),
         partitions=partitions,

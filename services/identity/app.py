@@ -8,23 +8,40 @@ from functools import partial
 from services.identity import store
 from services.identity.api import create_router
 from services.identity.api.keys import roster
+from services.identity.clerk import Clerk, on_privacy
+from services.identity.erasing import ReadLetters
 from services.identity.handlers import Desk, on_activity, on_customer_updates, on_poison
 from services.identity.known import Known
 from services.identity.recovery import FirstOffset, SourcePartitions, begin
+from services.identity.retention import Retention
 from services.identity.settings import IdentitySettings
+from services.identity.store import vault
+from services.identity.store.vault import Vault
 from shared.clock import Clock, WallClock
-from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
+from shared.contracts.topics import CUSTOMER_UPDATES, DEAD_LETTERS, INTERACTIONS, PRIVACY, PURCHASES
 from shared.mongo import in_store
-from shared.service import Publisher, Service
-from shared.streaming.reader import first_of_partition
+from shared.privacy import reference_digest
+from shared.service import Publisher, Service, Timer
+from shared.streaming.reader import first_of_partition, read_topic
 
 SETTINGS = IdentitySettings
 
 
-def build(publisher: Publisher, settings: IdentitySettings, clock: Clock, first_offset: FirstOffset | None = None) -> Service:
-    """Put the service together; nothing is connected yet. `first_offset` is the broker's unless a test gives another."""
+def build(
+    publisher: Publisher,
+    settings: IdentitySettings,
+    clock: Clock,
+    first_offset: FirstOffset | None = None,
+    read_letters: ReadLetters | None = None,
+) -> Service:
+    """Put the service together; nothing is connected yet. `first_offset` and `read_letters` are the broker's unless a test gives others."""
     wall = WallClock()
-    desk = Desk(publisher.publish, Known(settings.reference_cache), settings.reporting_currency, clock, wall, settings.naming)
+    digest = partial(reference_digest, settings.master) if settings.master else None
+    known = Known(settings.reference_cache, digest)
+    desk = Desk(publisher.publish, known, settings.reporting_currency, clock, wall, settings.naming)
+    vault.use(Vault(settings.master))
+    letters = read_letters or partial(read_topic, settings.kafka_bootstrap_servers, DEAD_LETTERS)
+    clerk = Clerk(publisher.publish, wall, settings.privacy_rules, digest, letters)
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
@@ -36,10 +53,13 @@ def build(publisher: Publisher, settings: IdentitySettings, clock: Clock, first_
             PURCHASES: partial(on_activity, desk=desk),
             INTERACTIONS: partial(on_activity, desk=desk),
             CUSTOMER_UPDATES: partial(on_customer_updates, desk=desk),
+            PRIVACY: on_privacy,
         },
         api=create_router(publisher, settings, clock, wall),
         partitions=SourcePartitions(desk, first_offset or partial(first_of_partition, settings.kafka_bootstrap_servers)),
+        timers=(Timer(1.0, clerk.start), Timer(5.0, Retention(settings.retention_days, clock, wall).tick)),
         start=start,
+        stop=clerk.stop,
         learn_keys=roster,
         on_poison=partial(on_poison, desk=desk),
     )

@@ -16,11 +16,11 @@ from services.identity.domain.references import Naming
 from services.identity.domain.resolution import MERGES_OFF, Resolution
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
-from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, worth_telling
-from services.identity.store import customers, names, outcomes, positions, timeline
-from services.identity.store.outcomes import Outcome
+from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, without_erased, worth_telling
+from services.identity.store import customers, graves, names, outcomes, positions, timeline, vault
+from services.identity.store.outcomes import Outcome, Parked
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS
+from shared.contracts.topics import CUSTOMER_EVENTS, PURCHASES
 from shared.mongo import in_store
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.partitions import partition_for
@@ -50,6 +50,7 @@ async def on_activity(batch: Batch, desk: Desk) -> None:
     await announce(states, desk.publish)
     await in_store(_conclude, batch, intake, settled, [], desk)
     _measure(batch, settled, desk)
+    metrics.ERASED_LATE.inc(len(intake.late))
     _park(intake)
 
 
@@ -57,7 +58,7 @@ async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     """Who somebody is and what they allow: keep the event, and only if it counts let it change references and customers."""
     intake = await _read(batch, desk)
     events = [each.event for each in intake.incoming]
-    expected, _ = resolve_all(events, await look_up(events, desk.known))
+    expected, _ = resolve_all(events, await look_up(events, desk.known), desk.known.graves.begin)
     settled = await _keep(batch, intake.incoming, expected, passed_on=False)
     counting = [each for each in settled if each.counts]
     resolutions, owners = await attach([each.incoming.event for each in counting], desk.known)
@@ -66,6 +67,7 @@ async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     await announce(states, desk.publish)
     await in_store(_conclude, batch, intake, settled, _refused_merges(counting, resolutions), desk)
     _measure(batch, settled, desk)
+    metrics.ERASED_LATE.inc(len(intake.late))
     _park(intake)
 
 
@@ -75,8 +77,15 @@ async def on_poison(batch: Batch, rejects: Sequence[Reject], desk: Desk) -> None
 
 
 async def _read(batch: Batch, desk: Desk) -> Intake:
-    parked = await in_store(outcomes.parked_between, batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
-    return read_batch(batch, desk.currency, (desk.clock, desk.wall), parked, desk.naming)
+    parked = await in_store(_before_reading, batch, desk.known)
+    return await without_erased(read_batch(batch, desk.currency, (desk.clock, desk.wall), parked, desk.naming), desk.known)
+
+
+def _before_reading(batch: Batch, known: Known) -> dict[int, Parked]:
+    """What was parked of the batch already, and whether somebody was erased since the last one."""
+    if known.notice(graves.load):
+        vault.in_use().forget()
+    return outcomes.parked_between(batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
 
 
 async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequence[Resolution | None], passed_on: bool) -> list[Settled]:
@@ -84,10 +93,17 @@ async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequenc
     began = time.perf_counter()
     profiles = [resolution.profile if resolution else None for resolution in resolutions]
     entries = [_entry(each, profile, passed_on) for each, profile in zip(incoming, profiles, strict=True)]
-    kept = await in_store(timeline.insert, batch.topic_id, batch.partition, entries)
+    kept = await in_store(_insert, batch, entries)
     metrics.TIMELINE_SECONDS.observe(time.perf_counter() - began)
     arrivals = classify(incoming, kept, profiles)
     return [_settled(each, profile, arrival, kept) for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)]
+
+
+def _insert(batch: Batch, entries: Sequence[timeline.Entry]) -> dict[str, Kept]:
+    """Purchases are facts of the shop and stay as they are; what people say, of themselves or otherwise, is sealed."""
+    if batch.topic != PURCHASES.name:
+        timeline.seal([each for each in entries if each.document["profile"] is not None])
+    return timeline.insert(batch.topic_id, batch.partition, entries)
 
 
 def _settled(incoming: Incoming, profile: str | None, arrival: Arrival, kept: Mapping[str, Kept]) -> Settled:
@@ -168,9 +184,9 @@ def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: l
     ended: dict[int, str | None] = dict.fromkeys((each.offset for each in intake.rejects), None)
     waiting = outcomes.still_parked(intake.put_back.values()) if intake.put_back else set()
     released = []
-    for each in settled:
-        parked_at = each.incoming.parked_at
-        ended[each.incoming.offset] = each.outcome if parked_at is None or parked_at in waiting else None
+    for incoming, outcome in [*((each.incoming, each.outcome) for each in settled), *((late, "erased") for late in intake.late)]:
+        parked_at = incoming.parked_at
+        ended[incoming.offset] = outcome if parked_at is None or parked_at in waiting else None
         if parked_at is not None:
             waiting.discard(parked_at)
             released.append(parked_at)

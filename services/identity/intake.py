@@ -72,6 +72,8 @@ class Intake:
     rejects: tuple[Reject, ...]
     put_back: Mapping[int, str]
     """Offsets of dead letters that were put back -> the positions that they were parked at."""
+    late: tuple[Incoming, ...] = ()
+    """What somebody did who was erased since: not taken in."""
 
 
 def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock], parked: Mapping[int, Parked], naming: Naming = NAMING) -> Intake:

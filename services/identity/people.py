@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.identity import metrics
 from services.identity.domain.customers import CustomerState, announcement, join, microseconds, what_it_says
 from services.identity.domain.duplicates import Arrival
 from services.identity.domain.events import SourceEvent
-from services.identity.domain.resolution import Resolution, resolve
-from services.identity.intake import Settled
+from services.identity.domain.graves import Graves
+from services.identity.domain.resolution import Resolution, new_profile_id, resolve
+from services.identity.intake import Incoming, Intake, Settled
 from services.identity.known import Known
 from services.identity.store import customers, references
+from services.identity.store import graves as erased
 from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS
 from shared.mongo import in_store
 from shared.streaming.records import Message, Publish
@@ -35,16 +37,46 @@ def remember(profiles: Mapping[str, str], known: Known) -> None:
         known.profiles.put(reference, profile)
 
 
-def resolve_all(events: Iterable[SourceEvent], profiles: Mapping[str, str]) -> tuple[list[Resolution | None], dict[str, str]]:
+def resolve_all(
+    events: Iterable[SourceEvent], profiles: Mapping[str, str], begin: Callable[[str], str] = new_profile_id
+) -> tuple[list[Resolution | None], dict[str, str]]:
     """Resolve in order, each event knowing what those before it added; also returns all that they add."""
     view = dict(profiles)
     resolutions: list[Resolution | None] = []
     for event in events:
-        resolution = resolve(event.references, view) if event.references else None
+        resolution = resolve(event.references, view, begin) if event.references else None
         resolutions.append(resolution)
         if resolution is not None:
             view.update((reference, resolution.profile) for reference in resolution.added)
     return resolutions, {reference: profile for reference, profile in view.items() if reference not in profiles}
+
+
+async def without_erased(intake: Intake, known: Known) -> Intake:
+    """Set aside what happened before somebody was erased and comes only now; nothing of it is looked at again.
+
+    A reference that still belongs to somebody else keeps its event: then the event is theirs.
+    """
+    graves = known.graves
+    if not graves.by_digest:
+        return intake
+    named = [(each, grave) for each in intake.incoming if (grave := graves.newest_of(each.event.references)) is not None]
+    suspects = [each for each, grave in named if microseconds(each.event.at) <= grave.until]
+    suspects += await _buried_themselves([each for each, grave in named if microseconds(each.event.at) > grave.until], graves)
+    if not suspects:
+        return intake
+    others = {reference for each in suspects for reference in each.event.references if graves.of(reference) is None}
+    living = (await in_store(references.profiles_of, others)).keys() if others else set()
+    late = [each for each in suspects if living.isdisjoint(each.event.references)]
+    kept = {each.offset for each in intake.incoming} - {each.offset for each in late}
+    return replace(intake, incoming=[each for each in intake.incoming if each.offset in kept], late=tuple(late))
+
+
+async def _buried_themselves(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:
+    """Those that were erased themselves, whatever time they give: a till's clock may be a day ahead."""
+    if not incoming or graves.digest is None:
+        return []
+    digests = {graves.digest(each.key): each for each in incoming}
+    return [digests[digest] for digest in await in_store(erased.buried, digests)]
 
 
 async def attach(events: Sequence[SourceEvent], known: Known) -> tuple[list[Resolution | None], dict[str, str]]:
@@ -55,7 +87,7 @@ async def attach(events: Sequence[SourceEvent], known: Known) -> tuple[list[Reso
     began = time.perf_counter()
     profiles = await look_up(events, known)
     while True:
-        resolutions, added = resolve_all(events, profiles)
+        resolutions, added = resolve_all(events, profiles, known.graves.begin)
         if not added:
             break
         elsewhere = await in_store(references.claim, added)

@@ -58,6 +58,8 @@ class SourcePartitions:
 
     async def open(self, opened: OpenedPartition) -> int | None:
         """Finish what is in the timeline of the part that is gone, and count the rest of it as lost."""
+        if opened.topic not in _TOPICS:
+            return None
         first = await self._first_offset(_TOPICS[opened.topic], opened.partition)
         done = await in_store(positions.committed_of, (opened.topic_id, opened.partition))
         if done + 1 >= first:

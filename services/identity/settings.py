@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, time
+from datetime import date, time, timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from services.identity.domain.privacy import Retained, Rules
 from services.identity.domain.references import Naming, is_region, naming
 from services.identity.domain.service_points import Hours, Place, ServicePoint
 from shared.settings import Settings
@@ -74,6 +75,17 @@ class IdentitySettings(Settings):
     """Where customers are served."""
     shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
     """What Shopify signs with; several, because a secret is changed while both are in use."""
+    erasure_settle_seconds: Annotated[float, Field(ge=0)] = 120.0
+    """How long an erasure waits before it looks a second time: longer than a worker may take over a batch."""
+    archive_days: Annotated[float, Field(gt=0)] = 14.0
+    """How long the archive of an access request may be fetched."""
+    retention_days: dict[Retained, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """How long each kind of data is kept; what is not named is kept for ever."""
+
+    @property
+    def privacy_rules(self) -> Rules:
+        """What the clerk goes by."""
+        return Rules(timedelta(seconds=self.erasure_settle_seconds), timedelta(days=self.archive_days))
 
     @field_validator("home_time_zone")
     @classmethod

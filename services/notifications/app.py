@@ -8,6 +8,7 @@ from functools import partial
 from services.notifications import store
 from services.notifications.api import create_router
 from services.notifications.handlers import on_customers, on_offers
+from services.notifications.holder import NotificationsHolder
 from services.notifications.links import Links
 from services.notifications.outbox import Outbox
 from services.notifications.ownership import OwnedPartitions
@@ -18,8 +19,9 @@ from services.notifications.store import suppressions
 from services.notifications.templates import Templates
 from services.notifications.writing import Writer
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMERS, OFFERS
+from shared.contracts.topics import CUSTOMERS, OFFERS, PRIVACY
 from shared.mongo import in_store
+from shared.privacy import answer_privacy
 from shared.service import Publisher, Service, Timer
 
 SETTINGS = NotificationsSettings
@@ -39,7 +41,11 @@ def build(publisher: Publisher, settings: NotificationsSettings, clock: Clock) -
 
     return Service(
         name="notifications",
-        listens={CUSTOMERS: on_customers, OFFERS: partial(on_offers, outbox=outbox, clock=clock)},
+        listens={
+            CUSTOMERS: on_customers,
+            OFFERS: partial(on_offers, outbox=outbox, clock=clock),
+            PRIVACY: answer_privacy("notifications", NotificationsHolder(settings.master), publisher.publish),
+        },
         api=create_router(publisher, writer, links, responses, settings=settings, clock=clock),
         partitions=owned,
         timers=(Timer(0.5, outbox.send_due), Timer(1.0, outbox.tidy), Timer(1.0, responses.tell)),

@@ -61,6 +61,7 @@ class Outbox:
     ) -> None:
         self._courier, self._writer, self._publish, self._owned = courier, writer, publish, owned
         self._settings, self._clock, self._rules = settings, clock, settings.rules()
+        self._master_key = settings.master
         self._unsettled: list[Claimed] = []
         self._reported: list[str] = []
         self._paused_until = -inf
@@ -169,7 +170,7 @@ class Outbox:
         if not asked:
             return []
         since = min(now for _, now in asked) - self._rules.longest_window
-        situation = await in_store(look_up, [message for message, _ in asked], since, contacts)
+        situation = await in_store(look_up, [message for message, _ in asked], since, contacts, self._master_key)
         return [(situation.judge(message, self._rules, now, _wall()), now) for message, now in asked]
 
     async def _send_slice(self, messages: Sequence[Message], now: datetime) -> None:

@@ -41,12 +41,14 @@ class Situation:
         return Judged(message, contact, choose_channel(contact, message.purpose), verdict)
 
 
-def look_up(asked: Collection[Message], since: datetime, known: Mapping[str, Contact] | None = None) -> Situation:
+def look_up(
+    asked: Collection[Message], since: datetime, known: Mapping[str, Contact] | None = None, master_key: bytes | None = None
+) -> Situation:
     """The situation of these messages' customers, with what was sent to them since then; `known` are their contacts, if just read."""
     ids = {message.customer_id for message in asked}
     found = contacts.read(ids) if known is None else known
     subjects = {subject for customer_id in ids for subject in suppression_subjects(customer_id, found.get(customer_id))}
-    return Situation(found, suppressions.active_for(subjects), messages.history(_reach_the_caps(asked, found), since))
+    return Situation(found, suppressions.active_for(subjects, master_key), messages.history(_reach_the_caps(asked, found), since))
 
 
 def _reach_the_caps(asked: Collection[Message], found: Mapping[str, Contact]) -> set[str]:

@@ -11,6 +11,7 @@ from services.segmentation.answering import Answering
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
 from services.segmentation.handlers import on_customer_events, on_customers, on_offers
+from services.segmentation.holder import SegmentationHolder
 from services.segmentation.live_changes import ChangesLog, LiveChanges
 from services.segmentation.modelling import Modelling
 from services.segmentation.own_segments import Watching
@@ -27,9 +28,19 @@ from services.segmentation.telling import ScoreTelling
 from services.segmentation.trait_columns import TraitColumns
 from services.segmentation.worker import Worker
 from shared.clock import Clock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRODUCTS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import (
+    CUSTOMER_EVENTS,
+    CUSTOMERS,
+    OFFERS,
+    PRIVACY,
+    PRODUCTS,
+    SCORING_MODELS,
+    SEGMENT_CHANGES,
+    SEGMENTATION_STATE,
+)
 from shared.kafka_admin import KafkaAdminError, topic_ids
 from shared.mongo import in_store
+from shared.privacy import answer_privacy
 from shared.service import Publisher, Service, Timer
 from shared.streaming.errors import Unavailable
 from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition
@@ -113,6 +124,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             CUSTOMER_EVENTS: partial(on_customer_events, worker=worker),
             CUSTOMERS: partial(on_customers, worker=worker),
             OFFERS: partial(on_offers, worker=worker),
+            PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish),
         },
         api=create_router(clock, live, settings),
         partitions=partitions,

@@ -260,6 +260,18 @@ class Owned:
         self.news.clear()
         self.published = self.change_number
 
+    def remove(self, rows: Integers) -> None:
+        """Take rows out. Only when nothing is waiting to be written or told: those behind them get other numbers.
+
+        A round of re-scoring under way passes over as many rows as moved up; the next one has them.
+        """
+        kept = np.setdiff1d(self.state.every_row(), rows)
+        self.state = self.state.keep_only(kept)
+        numbers = {row: number for number, row in enumerate(kept.tolist()) if row in self.ahead}
+        self.ahead = {numbers[row]: offset for row, offset in self.ahead.items() if row in numbers}
+        if self.turned != EVERY_ROW:
+            self.turned -= int((rows < self.turned).sum())
+
     def skips(self, row: int, offset: int) -> bool:
         """Does a row recovered from beyond our position hold this event already?"""
         return offset <= self.ahead.get(row, NOTHING)

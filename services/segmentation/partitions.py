@@ -22,7 +22,7 @@ from services.segmentation.recovery import Recovered, Recovery
 from services.segmentation.snapshots import Snapshot, SnapshotFiles, take_snapshot
 from services.segmentation.trait_columns import fill
 from services.segmentation.worker import Worker
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRIVACY, SEGMENTATION_STATE
 from shared.service import OpenedPartition
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, Record
@@ -97,10 +97,10 @@ class SegmentationPartitions:
             if owned is None:
                 owned = self._worker.owned[number] = await self._recover(number)
             self._users[number].add(opened.topic)
-        positions = owned.positions
-        if opened.topic == OFFERS.name:
-            # An offer that is read again changes nothing, so the group's own commits are enough.
+        if opened.topic in (OFFERS.name, PRIVACY.name):
+            # What is read of them again changes nothing, so the group's own commits are enough.
             return None
+        positions = owned.positions
         return positions.resume if opened.topic == CUSTOMER_EVENTS.name else positions.customers_applied + 1
 
     async def close(self, topic: str, partition: int) -> None:

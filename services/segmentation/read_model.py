@@ -110,6 +110,10 @@ class ReadModel:
         if self._writing is not None:
             await asyncio.wait({self._writing}, timeout=max(self._waited_for_until - time.monotonic(), 0))
 
+    def begin_anew(self, partition: int) -> None:
+        """Its rows have other numbers now: forget what was remembered of them by number."""
+        self._marks.pop(partition, None)
+
     async def _write(self, portion: Portion) -> None:
         mark, began = WAITING, time.monotonic()
         try:

@@ -57,18 +57,30 @@ class Recovery:
         values: list[bytes] = []
         for record in records:
             key, value = record.key, record.value
-            if key is None or value is None:
+            if key is None:
                 continue
-            if key.startswith(META_PREFIX):
+            if value is None:
+                self._take_in(keys, values)
+                keys, values = [], []
+                self._erase(key)
+            elif key.startswith(META_PREFIX):
                 self._read_meta(read_meta(value))
             elif key.startswith(NAMES_PREFIX):
                 self.state.names |= read_names(value)
             elif is_readable(value):
                 keys.append(key)
                 values.append(value)
+        self._take_in(keys, values)
+
+    def _take_in(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         if keys:
             packed = unpack(ids_from_hex(b"".join(keys)), values)
             self._read_rows(self.state.find_or_add(packed.ids), packed)
+
+    def _erase(self, key: bytes) -> None:
+        """A profile was erased: its row is older than every rebuild, unless it is written again."""
+        row = self.state.find(ids_from_hex(key))
+        self._generation[row[row >= 0]] = NOTHING
 
     def result(self) -> Recovered | None:
         """The state, or None where no partition record of this format was found: then nothing in the log can be trusted to be whole."""

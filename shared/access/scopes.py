@@ -27,7 +27,7 @@ GRANTED: Mapping[Scope, str] = {
     Scope.PROFILES_WRITE: "change what is known of customers: consents, suppressions",
     Scope.REPORTS_READ: "read sums and rules, which name nobody",
     Scope.RULES_WRITE: "change segments and programs",
-    Scope.PRIVACY: "read the audit log",
+    Scope.PRIVACY: "show, export, correct and erase a customer's data, register consent texts, read the audit log",
     Scope.KEYS: "make, list and revoke keys",
     Scope.OPERATE: "move a replay's clock",
 }

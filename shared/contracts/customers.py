@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from shared.contracts.envelope import Contract, EventData, Name, ProfileId, Reference, Time
 from shared.contracts.interactions import Properties
@@ -14,12 +14,36 @@ Purpose = Literal["marketing", "service"]
 CustomerType = Literal["consumer", "retailer", "wholesaler"]
 
 
+LawfulBasis = Literal["consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interests"]
+"""The six of the GDPR's article 6 (1)."""
+ConsentMethod = Literal["form", "checkbox", "double_opt_in", "link", "paper", "phone", "till", "import", "objection"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Evidence = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+
+
 class ConsentStatement(Contract):
-    """What somebody allowed or refused, for one purpose on one channel."""
+    """What somebody allowed or refused, for one purpose on one channel, and what proves it."""
+
+    leaves_out_defaults: ClassVar[bool] = True
 
     purpose: Purpose
     channel: Channel
     granted: bool
+    lawful_basis: LawfulBasis | None = None
+    text_version: Name | None = None
+    """The text that they were shown, as `PUT /v1/consent-texts/{version}` registered it."""
+    text_sha256: Sha256 | None = None
+    """What was shown, by the one who showed it: in hexadecimal, of the text in UTF-8."""
+    method: ConsentMethod | None = None
+    place: Name | None = None
+    """Where it was stated: a page, a store, a campaign."""
+    evidence: Evidence | None = None
+    """Where the proof lies: the number of a paper form, a recording, a ticket."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """As the fast encoders write it."""
+        return {name: value for name, value in plain(self).items() if value is not None}
 
 
 LeadSource = Literal["advertisement", "website", "sales_person", "exhibition", "call", "other"]

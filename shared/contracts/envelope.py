@@ -18,6 +18,9 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, ser_json_timedelta="iso8601")
 
+    leaves_out_defaults: ClassVar[bool] = False
+    """Fast encoders leave out what has its default: a model that grew writes what it wrote before, so that a repeat keeps its hash."""
+
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)")
 

@@ -40,7 +40,8 @@ def fast_struct(model: type[Contract], only: frozenset[str] = frozenset(), check
         for name, field in model.model_fields.items()
         if not only or name in wanted
     ]
-    return msgspec.defstruct(model.__name__.replace("[", "_").replace("]", ""), fields, frozen=True, gc=False, kw_only=True)
+    name = model.__name__.replace("[", "_").replace("]", "")
+    return msgspec.defstruct(name, fields, frozen=True, gc=False, kw_only=True, omit_defaults=model.leaves_out_defaults)
 
 
 def _below(only: frozenset[str]) -> dict[str, frozenset[str]]:

@@ -11,6 +11,7 @@ from shared.contracts.deliveries import DeliveryRecorded
 from shared.contracts.envelope import EventData
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.offers import OfferDecided, PointsPosted
+from shared.contracts.privacy import PrivacyAnswered, PrivacyRequested
 from shared.contracts.products import ProductPublished
 from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
 from shared.contracts.scores import MarketSampled, NeedModelPublished, ScoresComputed, ScoringModelPublished, SegmentEntered, SegmentLeft
@@ -105,6 +106,11 @@ DELIVERIES = Topic(
     "deliveries-v1", (DeliveryRecorded,), key="customer id",
     producers=("notifications",), consumers=("campaigns",), kept_for=WEEK,
 )  # fmt: skip
+PRIVACY = Topic(
+    "privacy-v1", (PrivacyRequested, PrivacyAnswered), key="profile id",
+    producers=("identity", "segmentation", "campaigns", "notifications"),
+    consumers=("identity", "segmentation", "campaigns", "notifications"), kept_for=WEEK,
+)  # fmt: skip
 DEAD_LETTERS = Topic(
     "dead-letters-v1", (EventParked,), key="group/topic id/partition/offset",
     producers=("identity", "segmentation", "campaigns", "notifications"), consumers=(),
@@ -113,7 +119,7 @@ DEAD_LETTERS = Topic(
 
 TOPICS: tuple[Topic, ...] = (
     PURCHASES, INTERACTIONS, CUSTOMER_UPDATES, PRODUCTS, CUSTOMER_EVENTS, CUSTOMERS, PROFILE_ROWS, SEGMENTATION_STATE,
-    SCORING_MODELS, SCORES, SEGMENT_CHANGES, OFFERS, LOYALTY, DELIVERIES, DEAD_LETTERS,
+    SCORING_MODELS, SCORES, SEGMENT_CHANGES, OFFERS, LOYALTY, DELIVERIES, PRIVACY, DEAD_LETTERS,
 )  # fmt: skip
 
 

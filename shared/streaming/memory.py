@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,6 +117,10 @@ class MemoryBus:
     async def first_of_partition(self, topic: Topic, partition: int) -> int:
         """The first offset that is still there."""
         return self._logs[topic.name].first[partition]
+
+    async def read(self, topic: Topic) -> AsyncIterator[Sequence[StoredRecord]]:
+        """Everything that is in a topic now, as `read_topic` tells it."""
+        yield self.records(topic)
 
     def expire(self, topic: Topic) -> None:
         """Retention removes everything that is in the topic now; its id stays."""

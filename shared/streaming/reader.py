@@ -45,6 +45,14 @@ async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, s
         await consumer.stop()
 
 
+async def read_topic(bootstrap_servers: str, topic: Topic) -> AsyncIterator[Sequence[Record]]:
+    """Every record of every partition, as of the time of the call. Raises Unavailable."""
+    for partition in range(topic.partitions):
+        async with aclosing(read_partition(bootstrap_servers, topic, partition, 0)) as records:
+            async for some in records:
+                yield some
+
+
 async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
     """Every record from `start` (or the first that is still there) on, as they come, without end. Raises Unavailable."""
     async with aclosing(follow_partitions(bootstrap_servers, topic, {partition: start})) as followed:

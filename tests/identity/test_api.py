@@ -430,6 +430,32 @@ async def test_consents_that_say_nothing_are_refused(world: World, change: dict[
         assert answer.headers["content-type"] == MEDIA_TYPE
 
 
+async def test_every_statement_keeps_what_proves_it_and_says_whether_its_text_is_known(world: World) -> None:
+    proof = {"lawful_basis": "consent", "text_version": "news-1", "method": "checkbox", "place": "web/checkout", "evidence": "order 7"}
+    async with client_of(world) as client:
+        await world.send(identify("1", (CARD,), consents=[{**CONSENT, **proof}]), consent("2", False, at=day(1)))
+        customer = (await client.get("/v1/customers/lookup", params={"reference": CARD})).json()["customer_id"]
+
+        async def statements() -> list[dict[str, Any]]:
+            return list((await client.get(f"/v1/customers/{customer}/consents")).json()["statements"])
+
+        withdrawn, granted = await statements()
+        assert (withdrawn["action"], withdrawn["text"], withdrawn["evidence"]) == ("withdrawn", "none", None)
+        assert granted == {
+            **CONSENT, **proof, "at": "2026-03-01T12:00:00+00:00", "action": "granted", "source": "till/1", "event": "1",
+            "text_sha256": None, "text": "unknown",
+        }  # fmt: skip
+        registered = await client.put("/v1/consent-texts/news-1", json={"text": "I want news"})
+        assert (registered.status_code, (await client.put("/v1/consent-texts/news-1", json={"text": "I want news"})).status_code) == (
+            201,
+            200,
+        )
+        assert is_problem(await client.put("/v1/consent-texts/news-1", json={"text": "I want more"}), 409)
+        known = (await statements())[1]
+        assert (known["text"], known["text_sha256"]) == ("registered", registered.json()["sha256"])
+        assert [each["version"] for each in (await client.get("/v1/consent-texts")).json()["texts"]] == ["news-1"]
+
+
 async def test_the_overview_counts(world: World) -> None:
     async with client_of(world) as client:
         await world.send(
@@ -444,7 +470,7 @@ async def test_the_overview_counts(world: World) -> None:
         await world.send(purchase("4", None), purchase("5", None, amount=50), refund("6", None), purchase("9", None, at=day(1)))
         outcomes = (await client.get("/v1/outcomes")).json()
         assert outcomes == {
-            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "parked": 1, "merges_refused": 1,
+            "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "erased": 0, "parked": 1, "merges_refused": 1,
             "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"merges_off": 1}},
         }  # fmt: skip
         of_updates = (await client.get("/v1/outcomes", params={"topic": CUSTOMER_UPDATES.name})).json()

@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect
 
 from services.identity.domain.resolution import new_profile_id
 from services.identity.store import customers, positions, references
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, INTERACTIONS, PURCHASES, Topic
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, INTERACTIONS, PRIVACY, PURCHASES, Topic
 from shared.streaming.errors import InvalidEvents, Unavailable
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
@@ -59,7 +59,7 @@ async def test_a_purchase_is_kept_and_passed_on_under_its_profile(world: World) 
     assert (position.offset, appended_ms) == (0, read.timestamp)
     customer = newest_customer(world.bus)
     assert (customer["customer_id"], customer["members"], customer["references"], customer["version"]) == (PROFILE, [PROFILE], [CARD], 1)
-    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
 
 
 async def test_refunds_and_interactions_take_the_same_way(world: World) -> None:
@@ -79,7 +79,7 @@ async def test_a_redelivery_is_passed_on_again_from_the_same_origin(world: World
     await world.bus.settle()
     assert passed_on(world.bus) == ["1", "2", "1", "2"]
     assert effects(world.bus) == {"1": 1, "2": 1}
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
 
 
 async def test_a_repeat_is_counted_once_and_not_passed_on(world: World) -> None:
@@ -96,7 +96,7 @@ async def test_a_repeat_inside_one_batch_is_a_repeat_also_when_the_batch_comes_a
     world.bus.redeliver(PURCHASES)
     await world.bus.settle()
     assert passed_on(world.bus) == ["1", "2", "1", "2"]
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 1, "quarantined": 0, "lost": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 1, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["in two batches", "in one batch"])
@@ -351,7 +351,7 @@ async def test_what_is_wrong_is_parked_with_its_reason_and_its_neighbours_pass(w
             await world.service.listens[topic](sent)
     assert [(reject.offset, reject.reason) for reject in invalid.value.rejects] == [(1, reason)]
     assert effects(world.bus) == ({} if topic is CUSTOMER_UPDATES else {"1": 1, "2": 1})
-    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 1}
+    assert positions.outcomes() == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "erased": 0, "parked": 1}
     [noted] = world.database["outcomes"].find({"outcome": "parked"})
     assert noted["reason"] == reason
 
@@ -373,7 +373,7 @@ async def test_what_every_source_sends_ends_in_exactly_one_outcome(world: World)
     ]
     await (await world.start()).send(*sent)
     assert sum(positions.outcomes().values()) == len(sent)
-    assert {topic_of(each).name for each in sent} == {topic.name for topic in world.service.listens}
+    assert {topic_of(each).name for each in sent} == {topic.name for topic in world.service.listens} - {PRIVACY.name}
 
 
 async def test_a_record_in_binary_mode_is_the_event_that_its_structured_twin_is(world: World) -> None:
@@ -384,7 +384,7 @@ async def test_a_record_in_binary_mode_is_the_event_that_its_structured_twin_is(
     for told in (binary, message(sent)):
         await world.bus.append(PURCHASES, told)
     await world.bus.settle()
-    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 1, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 1, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
     [passed] = world.bus.records(CUSTOMER_EVENTS)
     assert json.loads(passed.value or b"")["id"] == "reçu 1"
     assert [name for name, _ in passed.headers] == [ORIGIN_HEADER]

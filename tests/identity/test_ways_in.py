@@ -54,7 +54,7 @@ async def test_a_tills_transactions_answer_one_by_one_and_a_bad_one_stops_none(w
         ]  # fmt: skip
         await world.bus.settle()
         assert len(world.bus.records(CUSTOMER_EVENTS)) == 2
-        assert positions.outcomes() == {"accepted": 2, "anonymous": 1, "repeated": 0, "quarantined": 0, "parked": 0}
+        assert positions.outcomes() == {"accepted": 2, "anonymous": 1, "repeated": 0, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
         [day] = (await client.get("/v1/stores/anonymous")).json()["days"]
         assert (day["store"], day["bought"]) == ("120", 489)
 
@@ -64,7 +64,7 @@ async def test_a_till_that_sends_again_is_a_repeat_and_one_that_tells_otherwise_
         for document in (till(CHOCOLATE), {"Transaction": till(CHOCOLATE)}, till(CHOCOLATE, CHOCOLATE)):
             assert (await told_by_till(client, document)).status_code == 202
         await world.bus.settle()
-        assert positions.outcomes() == {"accepted": 0, "anonymous": 1, "repeated": 1, "quarantined": 1, "parked": 0}
+        assert positions.outcomes() == {"accepted": 0, "anonymous": 1, "repeated": 1, "quarantined": 1, "lost": 0, "erased": 0, "parked": 0}
 
 
 async def test_a_stores_time_zone_is_a_setting(world: World) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pymongo.collection import Collection
@@ -14,7 +15,7 @@ from pymongo.collection import Collection
 from services.identity import app
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock, ReplayClock
-from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
+from shared.contracts.topics import CUSTOMER_UPDATES, DEAD_LETTERS, INTERACTIONS, PURCHASES, Topic
 from shared.streaming.memory import MemoryBus
 from shared.streaming.records import Batch, Message, StoredRecord
 
@@ -98,7 +99,7 @@ class World:
 
     def worker(self) -> Any:
         """Another worker of identity, with a memory of its own."""
-        return app.build(self.bus, self.settings, self.clock, self.bus.first_of_partition)
+        return app.build(self.bus, self.settings, self.clock, self.bus.first_of_partition, partial(self.bus.read, DEAD_LETTERS))
 
     async def start(self) -> World:
         """Ready for the first batch."""

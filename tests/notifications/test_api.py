@@ -159,11 +159,13 @@ def test_the_link_in_the_mail_ends_marketing_with_one_post(world: World, sink: S
         assert "เรียบร้อยแล้ว" in done.text
         await world.offer(1, offer_id="next", at=NOON + timedelta(days=2))
         assert world.outcomes()[-1] == ("suppressed", "suppression_list")
-        told = world.bus.events(CUSTOMER_UPDATES)[0]
+        told, message = world.bus.events(CUSTOMER_UPDATES)[0], world.messages(state="sent")[0]["_id"]
         assert (told["source"], told["type"]) == (SOURCE, "dear.ConsentChanged")
         assert told["data"] == {
             "reference": "email:household-1@example.com",
-            "consents": [{"purpose": "marketing", "channel": "email", "granted": False}],
+            "consents": [
+                {"purpose": "marketing", "channel": "email", "granted": False, "method": "link", "evidence": f"message {message}"}
+            ],
         }
         assert (await client.post(link[:-2])).status_code == 404
         # Agreeing again later, at the shop, counts.

@@ -187,6 +187,12 @@ def of_profiles(profiles: Collection[str]) -> list[LedgerEntry]:
     return [_entry(document) for document in find_by(_entries(), profiles, field="profile_id")]
 
 
+def shown_of(profile: str) -> list[dict[str, Any]]:
+    """All entries of a profile, as they are shown to whose they are."""
+    names = ("id", "kind", "points", "amount_minor", "program", "cause_source", "cause_id", "occurred_at")
+    return [{("entry" if name == "kind" else name): getattr(entry, name) for name in names} for entry in of_profiles([profile])]
+
+
 def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[str, Any]]:
     """Entries of some profiles, newest first, beginning after the entry named."""
     wanted: dict[str, Any] = {"profile_id": {"$in": list(profiles)}}

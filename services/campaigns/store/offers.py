@@ -198,3 +198,16 @@ def page(customer: str, after: str | None, limit: int) -> list[dict[str, Any]]:
     wanted: dict[str, Any] = {"customer_id": customer, **({"_id": {"$gt": after}} if after else {})}
     found = _offers().find(wanted).sort("_id", 1).limit(limit)
     return [{"id": offer.pop("_id"), **offer} for offer in found]
+
+
+def shown_of(customer: str) -> list[dict[str, Any]]:
+    """All offers of a customer, as they are shown to whom they were made."""
+    found = _offers().find({"customer_id": customer})
+    return [{"offer_id": offer.pop("_id"), **offer} for offer in found]
+
+
+def erase_contents(customer: str) -> tuple[int, int]:
+    """Empty what a customer's offers said, and forget why others were not made; returns how many had something, and how many there are."""
+    emptied = _offers().update_many({"customer_id": customer, "content": {"$ne": {}}}, {"$set": {"content": {}, "score": None}})
+    _skips().delete_many({"customer_id": customer})
+    return int(emptied.modified_count), int(_offers().count_documents({"customer_id": customer}))

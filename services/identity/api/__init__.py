@@ -6,7 +6,20 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, export, keys, overview, poslog, segment, service_points, shopify, timeline
+from services.identity.api import (
+    consent_texts,
+    customers,
+    events,
+    export,
+    keys,
+    overview,
+    poslog,
+    privacy,
+    segment,
+    service_points,
+    shopify,
+    timeline,
+)
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -23,8 +36,13 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
-    rest = (
+    people = (
         customers.create_router(edge, clock),
+        consent_texts.create_router(clock),
+        privacy.create_router(settings.naming, clock, wall, settings.master is not None),
+    )
+    rest = (
+        *people,
         service_points.create_router(settings.places, clock),
         overview.router,
         timeline.router,

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.identity.api.edge import Edge
+from services.identity.consents import consent_history
 from services.identity.domain.assets import OwnedAsset, assets_of, due
 from services.identity.domain.customers import (
     LEAD_SOURCE,
@@ -81,7 +82,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/lookup", dependencies=reading)
     async def lookup(reference: str, store: str | None = None) -> dict[str, Any]:
         """The customer that a reference means; `store` says where a phone number without a country code was written down."""
-        state = await in_store(customers.with_reference, _spelt(reference, store, edge.naming))
+        state = await in_store(by_reference, reference, edge.naming, store)
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
@@ -115,7 +116,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/{customer_id}", dependencies=reading)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
-        return _view(await in_store(_by_id, customer_id))
+        return _view(await in_store(by_id, customer_id))
 
     @router.get("/{customer_id}/events", dependencies=reading)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
     @router.get("/{customer_id}/consents", dependencies=reading)
     async def statements(customer_id: str, limit: Limit = 100) -> dict[str, Any]:
-        """Every statement on consent, newest first."""
+        """Every statement on consent, newest first: what it did, and what proves it."""
         return {"statements": await in_store(_statements, customer_id, limit)}
 
     return router
@@ -145,6 +146,11 @@ def _owned(asset: OwnedAsset) -> dict[str, Any]:
     readings = [{"on": day, "odometer_km": km} for day, km in sorted(asset.readings.items())]
     dues = [{"on": each.on, "reason": each.reason} for each in due(asset)]
     return jsonable_encoder({**known, "readings": readings, "due": dues})  # type: ignore[no-any-return]
+
+
+def by_reference(reference: str, naming: Naming, store: str | None = None) -> CustomerState | None:
+    """The customer that a reference means. Raises 422 where it is none."""
+    return customers.with_reference(_spelt(reference, store, naming))
 
 
 def _groups(state: CustomerState) -> tuple[tuple[str, Mapping[str, Said]], ...]:
@@ -179,7 +185,8 @@ def _at_home(profiles: Iterable[str]) -> list[CustomerState]:
     return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
 
 
-def _by_id(customer_id: str) -> CustomerState:
+def by_id(customer_id: str) -> CustomerState:
+    """A customer by its id or a profile's. Raises 404."""
     home = references.customers_of((customer_id,)).get(customer_id, customer_id)
     state = customers.load((home,)).get(home)
     if state is None:
@@ -188,7 +195,7 @@ def _by_id(customer_id: str) -> CustomerState:
 
 
 def _history(customer_id: str, after: str | None, limit: int) -> dict[str, Any]:
-    state = _by_id(customer_id)
+    state = by_id(customer_id)
     found = timeline.history(sorted(state.members), limit, _read_cursor(after) if after else None)
     last = _cursor(found[-1]["at"], found[-1]["_id"]) if len(found) == limit else None
     return {"events": [json.loads(each["event"]) for each in found], "next": last}
@@ -207,10 +214,7 @@ def _read_cursor(after: str) -> tuple[int, str]:
 
 
 def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
-    made = [each for member in sorted(_by_id(customer_id).members) for each in customers.statements_of(member, limit)]
-    shown = ("purpose", "channel", "granted", "source", "event")
-    newest = sorted(made, key=lambda each: -each["at"])[:limit]
-    return [{**{name: each[name] for name in shown}, "at": moment(each["at"]).isoformat()} for each in newest]
+    return consent_history(by_id(customer_id).members)[:limit]
 
 
 async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response:
@@ -233,7 +237,7 @@ async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response
 
 def _in_force(state: CustomerState, event: SourceEvent) -> bool:
     """Is each statement, or a newer one, what the customer's consents say?"""
-    said = [state.consents.get((purpose, channel)) for purpose, channel, _ in statements(event)]
+    said = [state.consents.get((each.purpose, each.channel)) for each in statements(event)]
     return all(each is not None and each.at >= microseconds(event.at) for each in said)
 
 

@@ -72,8 +72,8 @@ def what_it_says(event: SourceEvent, profile: str, customer_id: str, references:
     at = microseconds(event.at)
     seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at)
     consents: dict[tuple[str, str], Permission] = {}
-    for purpose, channel, granted in statements(event):
-        consents = _newest_permissions(consents, {(purpose, channel): Permission(at, granted)})
+    for each in statements(event):
+        consents = _newest_permissions(consents, {(each.purpose, each.channel): Permission(at, each.granted)})
     if event.type != CustomerIdentified.event_type:
         return replace(seen, consents=consents) if consents else seen
     wishes = {name: getattr(event.data, name) for name in (*WISHES, LEAD_SOURCE)}
@@ -177,6 +177,13 @@ def as_published(state: CustomerState) -> CustomerPublished:
 def _consent(key: tuple[str, str], said: Permission) -> Consent:
     stated: Any = {"purpose": key[0], "channel": key[1], "granted": said.granted, "at": moment(said.at)}
     return Consent(**stated)
+
+
+def after_all_said(state: CustomerState, now: datetime) -> datetime:
+    """The first moment from now on at which a word is the last one: some source's clock may be ahead."""
+    said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())
+    # What is stored has milliseconds.
+    return max(now, moment(max(said, default=0)) + timedelta(milliseconds=1))
 
 
 def announcement(state: CustomerState) -> Event[CustomerPublished]:

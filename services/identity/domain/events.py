@@ -210,7 +210,7 @@ def details(event: SourceEvent) -> Iterator[tuple[str, str, str, object]]:
                 yield from ((kind, name, field, value) for field, value in fields.items() if value is not None)
 
 
-def statements(event: SourceEvent) -> Iterator[tuple[str, str, bool]]:
-    """The consents that an event states, as (purpose, channel, granted)."""
+def statements(event: SourceEvent) -> Iterator[Any]:
+    """The consents that an event states, each with the fields of ConsentStatement."""
     if event.type in (CustomerIdentified.event_type, ConsentChanged.event_type):
-        yield from ((each.purpose, each.channel, each.granted) for each in event.data.consents)
+        yield from event.data.consents

@@ -89,6 +89,17 @@ def is_region(code: str) -> bool:
     return code in phonenumbers.SUPPORTED_REGIONS
 
 
+def without_country_code(reference: str) -> str:
+    """The value of a reference, a phone number as far as everybody writes it: with a country's code, a zero, or neither before it."""
+    kind, _, value = reference.partition(":")
+    if kind != "phone" or not value.startswith("+"):
+        return value
+    try:
+        return phonenumbers.national_significant_number(phonenumbers.parse(value))
+    except phonenumbers.NumberParseException:
+        return value
+
+
 def _is_placeholder(value: str) -> bool:
     return not value.strip(_NOTHING) or value.lower() in _PLACEHOLDERS
 

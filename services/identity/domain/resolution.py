@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shared.contracts.envelope import derived_id
@@ -25,9 +25,9 @@ class Resolution:
     elsewhere: tuple[str, ...]
 
 
-def resolve(references: tuple[str, ...], known: Mapping[str, str]) -> Resolution:
+def resolve(references: tuple[str, ...], known: Mapping[str, str], begin: Callable[[str], str] = new_profile_id) -> Resolution:
     """The first reference that is known says who this is; where none is, a profile begins with the first."""
-    profile = next((known[each] for each in references if each in known), None) or new_profile_id(references[0])
+    profile = next((known[each] for each in references if each in known), None) or begin(references[0])
     return Resolution(
         profile=profile,
         added=tuple(each for each in references if each not in known),

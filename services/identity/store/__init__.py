@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from services.identity.store.consent_texts import ConsentTextDocument
 from services.identity.store.customers import ConsentDocument, CustomerDocument
+from services.identity.store.graves import ErasureCountDocument, EventGraveDocument, GraveDocument
 from services.identity.store.keys import KeysDocument
 from services.identity.store.names import NameDocument
 from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
+from services.identity.store.privacy import ArchiveDocument, PrivacyAnswerDocument, PrivacyRequestDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
+from services.identity.store.retention import RetentionDocument
 from services.identity.store.timeline import EventDocument, SliceDocument
+from services.identity.store.vault import ProfileKeyDocument
 
 DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
+    ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
+    RetentionDocument, ProfileKeyDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip
 
 

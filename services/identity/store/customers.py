@@ -13,7 +13,7 @@ from services.identity.domain.customers import CustomerState, Detail, Permission
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.store.bulk import collection_of, find_by_ids
 from services.identity.store.references import ReferenceDocument
-from shared.mongo import insert_new, refused_as_duplicates
+from shared.mongo import find_by, insert_new, portions, refused_as_duplicates
 
 
 class CustomerDocument(me.Document):
@@ -29,8 +29,12 @@ class CustomerDocument(me.Document):
     contact = me.DictField()
 
 
+PROOF = ("lawful_basis", "text_version", "text_sha256", "method", "place", "evidence")
+"""What a statement may say of itself."""
+
+
 class ConsentDocument(me.Document):
-    """One statement of consent or refusal. Only ever added."""
+    """One statement of consent or refusal. Only ever added; it goes when its customer is erased."""
 
     meta = {"db_alias": "identity", "collection": "consents", "auto_create_index": False, "indexes": ["profile"]}  # noqa: RUF012
 
@@ -42,6 +46,12 @@ class ConsentDocument(me.Document):
     at = me.LongField(required=True)
     source = me.StringField(required=True)
     event = me.StringField(required=True)
+    lawful_basis = me.StringField()
+    text_version = me.StringField()
+    text_sha256 = me.StringField()
+    method = me.StringField()
+    place = me.StringField()
+    evidence = me.StringField()
 
 
 def _customers() -> Any:
@@ -118,15 +128,26 @@ def add_statements(stated: Sequence[tuple[SourceEvent, str]]) -> None:
 
 
 def _statements(event: SourceEvent, profile: str) -> Iterator[dict[str, Any]]:
-    for index, (purpose, channel, granted) in enumerate(statements(event)):
-        said = {"purpose": purpose, "channel": channel, "granted": granted, "at": microseconds(event.at)}
-        yield {"_id": f"{event.key}{SEPARATOR}{index}", "profile": profile, **said, "source": event.source, "event": event.id}
+    for index, each in enumerate(statements(event)):
+        said = {"purpose": each.purpose, "channel": each.channel, "granted": each.granted, "at": microseconds(event.at)}
+        proof = {name: value for name in PROOF if (value := getattr(each, name)) is not None}
+        yield {"_id": f"{event.key}{SEPARATOR}{index}", "profile": profile, **said, **proof, "source": event.source, "event": event.id}
 
 
-def statements_of(profile: str, limit: int) -> list[dict[str, Any]]:
-    """What a profile stated, newest first."""
-    found = collection_of(ConsentDocument).find({"profile": profile}).sort([("at", -1), ("_id", 1)]).limit(limit)
-    return list(found)
+def statements_of(profiles: Iterable[str]) -> list[dict[str, Any]]:
+    """Everything that these profiles ever stated, in no order."""
+    return list(find_by(collection_of(ConsentDocument), profiles, field="profile"))
+
+
+def erase_statements(profiles: Iterable[str]) -> int:
+    """Delete what these profiles stated; returns how many statements there were."""
+    collection = collection_of(ConsentDocument)
+    return sum(collection.delete_many({"profile": {"$in": some}}).deleted_count for some in portions(profiles))
+
+
+def erase(customer_id: str) -> None:
+    """Delete a customer."""
+    _customers().delete_one({"_id": customer_id})
 
 
 def _document(state: CustomerState) -> dict[str, Any]:

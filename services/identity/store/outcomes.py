@@ -5,7 +5,7 @@ What is noted as parked is parked: a redelivery is not judged again, because the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -129,3 +129,15 @@ def by_reason() -> dict[str, dict[str, int]]:
 def noted(outcome: str, limit: int) -> list[dict[str, Any]]:
     """The newest of one kind."""
     return list(collection_of(OutcomeDocument).find({"outcome": outcome}).sort([("at", -1), ("_id", 1)]).limit(limit))
+
+
+def sent_texts() -> Iterator[tuple[str, bytes]]:
+    """What was sent of every quarantined or parked event, by the outcome's id."""
+    for found in collection_of(OutcomeDocument).find({"event": {"$ne": None}}, {"event": 1}):
+        yield found["_id"], bytes(found["event"])
+
+
+def erase_texts(ids: Iterable[str]) -> None:
+    """Delete what was sent; that something was, and why it was not accepted, stays."""
+    for some in portions(ids):
+        collection_of(OutcomeDocument).update_many({"_id": {"$in": some}}, {"$set": {"event": None, "detail": "erased"}})

@@ -12,7 +12,7 @@ from services.identity.store.bulk import collection_of
 from services.identity.store.outcomes import PARKED, count_parked
 from shared.contracts.topics import PARTITION_COUNT
 
-COUNTED = ("accepted", "anonymous", "repeated", "quarantined", "lost")
+COUNTED = ("accepted", "anonymous", "repeated", "quarantined", "lost", "erased")
 """What becomes of an event: of these exactly one, or it is parked, which is told by what is noted of it."""
 
 Log = tuple[str, int]
@@ -126,6 +126,11 @@ def register_logs(topics: Mapping[str, str]) -> None:
     """Remember these logs, topic name -> topic id."""
     for topic, topic_id in topics.items():
         collection_of(LogDocument).update_one({"_id": topic_id}, {"$setOnInsert": {"topic": topic, "settled": False}}, upsert=True)
+
+
+def logs_of(topic: str) -> set[str]:
+    """The ids of every log that the topic ever had."""
+    return {each["_id"] for each in collection_of(LogDocument).find({"topic": topic}, {"_id": 1})}
 
 
 def lost_logs(current: Iterable[str]) -> list[tuple[str, Log]]:

@@ -8,7 +8,7 @@ from typing import Any
 import mongoengine as me
 
 from services.identity.store.bulk import collection_of, find_by_ids
-from shared.mongo import insert_new
+from shared.mongo import insert_new, portions
 
 
 class ReferenceDocument(me.Document):
@@ -57,3 +57,15 @@ def customers_of(profiles: Iterable[str]) -> dict[str, str]:
 def add_profiles(profiles: Collection[str]) -> None:
     """Make profiles, each a customer by itself; those that exist stay as they are."""
     insert_new(_profiles(), [{"_id": profile, "customer": profile} for profile in profiles])
+
+
+def erase(references: Iterable[str], profiles: Collection[str]) -> None:
+    """Forget these references as far as they are those profiles'."""
+    for some in portions(references):
+        _references().delete_many({"_id": {"$in": some}, "profile": {"$in": list(profiles)}})
+
+
+def erase_profiles(profiles: Iterable[str]) -> None:
+    """Forget these profiles."""
+    for some in portions(profiles):
+        _profiles().delete_many({"_id": {"$in": some}})

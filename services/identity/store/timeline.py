@@ -9,10 +9,11 @@ from typing import Any
 import mongoengine as me
 
 from services.identity.domain.duplicates import Kept
+from services.identity.store import vault
 from services.identity.store.bulk import collection_of, find_by_ids
 from services.identity.store.positions import Log
 from shared.contracts.topics import PARTITION_COUNT
-from shared.mongo import PAGE_ROWS, in_pages, insert_new
+from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new, portions
 from shared.streaming.partitions import partition_for
 
 NOT_PASSED_ON = "-"
@@ -34,7 +35,9 @@ class EventDocument(me.Document):
     origin = me.StringField(required=True)
     hash = me.BinaryField(required=True)
     event = me.BinaryField(required=True)
-    """The event as JSON."""
+    """The event as JSON; sealed under a key of the profile where it has words of theirs."""
+    sealed_for = me.StringField()
+    """The profile whose key that is, also after the event went to another."""
     sale = me.DictField()
     """Of an anonymous event only: store, day, kind and amount."""
 
@@ -111,8 +114,22 @@ def kept_under(keys: Iterable[str]) -> dict[str, Kept]:
 
 def event_under(key: str) -> bytes | None:
     """The event of this name, as JSON."""
-    found = next(iter(find_by_ids(_events(), (key,), {"event": 1})), None)
-    return None if found is None else bytes(found["event"])
+    return next((each["event"] for each in _opened(find_by_ids(_events(), (key,)))), None)
+
+
+def _opened(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents with their events in plain; one whose key was destroyed, or that was emptied, is as good as deleted."""
+    listed = [each for each in found if each["event"]]
+    texts = vault.in_use().open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
+    return [{**each, "event": text} for each, text in zip(listed, texts, strict=True) if text is not None]
+
+
+def seal(entries: Sequence[Entry]) -> None:
+    """Seal the events of these entries, each for its profile."""
+    sealed = vault.in_use().seal([(each.document["profile"], each.key, each.document["event"]) for each in entries])
+    for entry, text in zip(entries, sealed, strict=True):
+        if text is not entry.document["event"]:
+            entry.document["event"], entry.document["sealed_for"] = text, entry.document["profile"]
 
 
 def set_profiles(profiles: dict[str, str]) -> None:
@@ -164,7 +181,7 @@ def _entries(wanted: dict[str, Any], after: int, upto: int) -> list[Any]:
 
 
 def _tell(topic_id: str, partition: int, entries: list[Any]) -> list[Told]:
-    found = {each["_id"]: each for each in find_by_ids(_events(), (key for _, _, key in entries))}
+    found = {each["_id"]: each for each in _opened(find_by_ids(_events(), (key for _, _, key in entries)))}
     return [
         Told(key, found[key]["profile"], int(offset), int(appended_ms), bytes(found[key]["event"]))
         for offset, appended_ms, key in entries
@@ -177,7 +194,7 @@ def history(profiles: Sequence[str], limit: int, before: tuple[int, str] | None)
     wanted: dict[str, Any] = {"profile": {"$in": list(profiles)}}
     if before is not None:
         wanted["$or"] = [{"at": {"$lt": before[0]}}, {"at": before[0], "_id": {"$gt": before[1]}}]
-    return list(_events().find(wanted, {"event": 1, "at": 1}).sort([("at", -1), ("_id", 1)]).limit(limit))
+    return _opened(_events().find(wanted, {"event": 1, "at": 1, "sealed_for": 1}).sort([("at", -1), ("_id", 1)]).limit(limit))
 
 
 def anonymous_sales() -> list[dict[str, Any]]:
@@ -195,11 +212,38 @@ def count() -> int:
 def every(after: Mapping[Log, int], upto: Mapping[Log, int], since: int | None) -> Iterator[list[dict[str, Any]]]:
     """Profile and event of all that the logs brought in after < offset <= upto and that happened at `since` or later, in pages."""
     wanted = {} if since is None else {"at": {"$gte": since}}
-    found = _events().find(wanted, {"profile": 1, "event": 1, "origin": 1}).batch_size(PAGE_ROWS)
-    return in_pages(each for each in found if _is_between(each["origin"], after, upto))
+    found = _events().find(wanted, {"profile": 1, "event": 1, "origin": 1, "sealed_for": 1}).batch_size(PAGE_ROWS)
+    return map(_opened, in_pages(each for each in found if _is_between(each["origin"], after, upto)))
 
 
 def _is_between(origin: str, after: Mapping[Log, int], upto: Mapping[Log, int]) -> bool:
     topic_id, partition, offset = origin.rsplit("/", 2)
     log = (topic_id, int(partition))
     return after.get(log, -1) < int(offset) <= upto.get(log, -1)
+
+
+def of_profiles(profiles: Iterable[str], page_size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
+    """Everything that happened to these profiles, in pages, in no order."""
+    return map(_opened, in_pages(find_by(_events(), profiles, field="profile"), page_size))
+
+
+def sealed_or_not(profiles: Iterable[str], page_size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
+    """The same without what they say, so also of those whose key was destroyed."""
+    found = find_by(_events(), profiles, {"origin": 1, "profile": 1}, field="profile")
+    return in_pages(found, page_size)
+
+
+def erase(events: Sequence[dict[str, Any]]) -> None:
+    """Delete these events, and their names where a batch is told; doing it again changes nothing."""
+    places: dict[str, set[str]] = {}
+    for each in events:
+        topic_id, partition, offset = each["origin"].rsplit("/", 2)
+        for target in (NOT_PASSED_ON, str(partition_for(each["profile"].encode()))):
+            places.setdefault(_place(target, topic_id, int(partition), int(offset) // BLOCK_OFFSETS), set()).add(each["_id"])
+    for place, keys in places.items():
+        for found in _slices().find({"place": place}):
+            left = [entry for entry in found["entries"] if entry[2] not in keys]
+            if len(left) != len(found["entries"]):
+                _slices().update_one({"_id": found["_id"]}, {"$set": {"entries": left}})
+    for some in portions(each["_id"] for each in events):
+        _events().delete_many({"_id": {"$in": some}})

@@ -73,7 +73,8 @@ async def _contact(message: Message) -> Contact | None:
 
 def _withdrawal(message: Message, reference: str, at: datetime) -> records.Message:
     """The consent event; its id holds the time, since somebody may come back and leave again by the same mail."""
-    statement = ConsentStatement(purpose="marketing", channel=message.channel, granted=False)
+    proof = f"message {message.message_id}"
+    statement = ConsentStatement(purpose="marketing", channel=message.channel, granted=False, method="link", evidence=proof)
     data = ConsentChanged(reference=reference, consents=(statement,))
     event = envelope(data, id=derived_id("unsubscribe", message.message_id, at.isoformat()), source=SOURCE, time=at)
     return records.Message(reference.encode(), event.model_dump_json().encode())

@@ -194,6 +194,27 @@ def find(message_id: str) -> Message | None:
     return next(iter(_messages({"_id": message_id})), None)
 
 
+_SHOWN = ("offer_id", "program", "channel", "template", "purpose", "content", "language", "state", "reason", "decided_at", "outcome_at")
+
+
+def of_customer(customer_id: str) -> list[dict[str, Any]]:
+    """All messages of a customer, as they are shown to whom they were written."""
+    found = _collection().find({"customer_id": customer_id})
+    return [{"message_id": document["_id"], **{name: document.get(name) for name in _SHOWN}} for document in found]
+
+
+def ids_of_customer(customer_id: str) -> list[str]:
+    """The ids of all messages of a customer."""
+    return [document["_id"] for document in _collection().find({"customer_id": customer_id}, {"_id": 1})]
+
+
+def erase_contents(customer_id: str) -> int:
+    """Empty what a customer's messages said and to whom; what was sent when, and why not, stays. Returns how many had something."""
+    wanted = {"customer_id": customer_id, "$or": [{"content": {"$ne": {}}}, {"detail": {"$ne": None}}, {"reference": {"$ne": None}}]}
+    emptied = _collection().update_many(wanted, {"$set": {"content": {}, "detail": None}, "$unset": {"reference": ""}})
+    return int(emptied.modified_count)
+
+
 def tally() -> list[tuple[str, str, str | None, int]]:
     """How many messages there are by channel, state and reason."""
     group = {"_id": {"channel": "$channel", "state": "$state", "reason": "$reason"}, "count": {"$sum": 1}}

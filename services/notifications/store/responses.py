@@ -9,7 +9,7 @@ import mongoengine as me
 from pymongo import UpdateMany
 
 from services.notifications.domain.interactions import Kind, Response
-from shared.mongo import insert_new, portions
+from shared.mongo import find_by, insert_new, portions
 
 
 class ResponseDocument(me.Document):
@@ -19,7 +19,7 @@ class ResponseDocument(me.Document):
         "db_alias": "notifications",
         "collection": "responses",
         "auto_create_index": False,
-        "indexes": [{"fields": ["unreported"], "sparse": True}],
+        "indexes": [{"fields": ["unreported"], "sparse": True}, "message_id"],
     }
 
     response_id = me.StringField(primary_key=True)
@@ -51,6 +51,17 @@ def reported(response_ids: Collection[str]) -> None:
     writes = [UpdateMany({"_id": {"$in": ids}}, told) for ids in portions(response_ids)]
     if writes:
         _collection().bulk_write(writes, ordered=False)
+
+
+def of_messages(message_ids: Collection[str]) -> list[dict[str, Any]]:
+    """What readers did with these mails, as it is shown to them."""
+    found = find_by(_collection(), message_ids, field="message_id")
+    return [{"response": each["kind"], **{name: each[name] for name in ("message_id", "at", "properties")}} for each in found]
+
+
+def erase(message_ids: Collection[str]) -> int:
+    """Delete what readers did with these mails, told or not; returns how much there was."""
+    return sum(_collection().delete_many({"message_id": {"$in": some}}).deleted_count for some in portions(message_ids))
 
 
 def _response(document: dict[str, Any]) -> Response:

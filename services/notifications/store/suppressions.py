@@ -15,6 +15,7 @@ from pymongo import ReturnDocument
 from services.notifications.domain.contacts import Suppression
 from shared.contracts.envelope import derived_id
 from shared.mongo import find_by
+from shared.privacy import reference_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,43 @@ def lift(suppression_id: str, reason: str, at: datetime) -> Entry | None:
     return _change(suppression_id, False, "lifted", reason, at) if _collection().find_one({"_id": suppression_id}) else None
 
 
-def active_for(subjects: Collection[str]) -> dict[str, list[Suppression]]:
-    """The active suppressions of these subjects, by subject."""
+def active_for(subjects: Collection[str], master_key: bytes | None = None) -> dict[str, list[Suppression]]:
+    """The active suppressions of these subjects, by subject; with the key also those of addresses that only a keyed hash is left of."""
+    asked = {subject: subject for subject in subjects}
+    if master_key is not None:
+        asked |= {_hashed(reference, master_key): subject for subject in subjects if (reference := _reference_of(subject))}
     found: dict[str, list[Suppression]] = defaultdict(list)
-    for document in find_by(_collection(), subjects, field="subject", active=True):
-        found[document["subject"]].append(_entry(document).suppression)
+    for document in find_by(_collection(), asked, field="subject", active=True):
+        found[asked[document["subject"]]].append(_entry(document).suppression)
     return found
+
+
+def of_subject(subject: str) -> list[Entry]:
+    """The suppressions of one subject, lifted ones too."""
+    return [_entry(document) for document in find_by(_collection(), [subject], field="subject")]
+
+
+def hash_addresses(digests: Collection[str], master_key: bytes) -> int:
+    """Put keyed hashes in the place of the addresses that have these; returns how many suppressions have one of them now.
+
+    Whoever was promised not to be written to is not, also after nothing else is known of them.
+    """
+    for document in _collection().find({}, {"subject": 1}):
+        reference = _reference_of(document["subject"])
+        if reference and reference_digest(master_key, reference) in digests:
+            _collection().update_one({"_id": document["_id"]}, {"$set": {"subject": _hashed(reference, master_key)}})
+    return sum(1 for _ in find_by(_collection(), [f"hashed:{digest}" for digest in digests], field="subject"))
+
+
+def _reference_of(subject: str) -> str | None:
+    """The reference that an address is known by elsewhere; None where the subject is no address."""
+    kind, _, value = subject.partition(":")
+    kinds = {"email": "email", "line": "line", "sms": "phone", "call": "phone"}
+    return f"{kinds[kind]}:{value}" if kind in kinds else None
+
+
+def _hashed(reference: str, master_key: bytes) -> str:
+    return f"hashed:{reference_digest(master_key, reference)}"
 
 
 def page(after: str, limit: int, active_only: bool) -> list[Entry]:

@@ -148,6 +148,11 @@ def read_everyone(page_size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
     return in_pages(iter(CustomerScores._get_collection().find().batch_size(page_size)), page_size)
 
 
+def forget(customer: str) -> int:
+    """Delete a customer's scores; returns how many there were."""
+    return int(CustomerScores._get_collection().delete_one({"_id": customer}).deleted_count)
+
+
 def read_best(order: str, limit: int, after: tuple[int, str] | None) -> list[dict[str, Any]]:
     """Customers by a score, highest first; equal ones by id."""
     wanted: dict[str, Any] = {}

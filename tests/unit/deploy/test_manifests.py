@@ -330,7 +330,7 @@ def test_no_secret_is_written_down() -> None:
     assert "data" not in secret
     assert all(re.fullmatch(r"<.+>", value) for value in secret["stringData"].values())
     # `:?` makes compose refuse to start without it.
-    for name in ("DEAR_INGEST_WRITE_KEYS", "DEAR_KEY_PEPPER"):
+    for name in ("DEAR_INGEST_WRITE_KEYS", "DEAR_KEY_PEPPER", "DEAR_MASTER_KEY"):
         assert COMPOSE["x-environment"][name].startswith(f"${{{name}:?")
 
 

@@ -65,6 +65,14 @@ def test_the_pepper_is_made_once_and_for_our_eyes_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
+def test_the_master_key_is_another_secret_kept_the_same_way(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    made = directory.make_master_key()
+    assert made != directory.make_pepper()
+    assert DataDirectory(tmp_path).make_master_key() == made
+    assert (tmp_path / "master-key").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_pepper_that_was_half_written_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "key-pepper.partial").write_text("0123")
     assert len(DataDirectory(tmp_path).make_pepper()) == 64

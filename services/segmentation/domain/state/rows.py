@@ -168,6 +168,7 @@ class CustomerState:
         for name in {**FACTS, **MARKS}:
             getattr(kept, name)[into] = getattr(self, name)[rows]
         kept.take_tail(self, rows, into)
+        kept.traits = {name: column.of_rows(rows) for name, column in self.traits.items()}
         return kept
 
     def take_tail(self, other: CustomerState, rows: Integers, into: Integers) -> None:

@@ -56,6 +56,16 @@ class TraitColumn:
         found[known] = np.isin(self._text[rows[known]], wanted)
         return found
 
+    def of_rows(self, rows: Integers) -> TraitColumn:
+        """A column of these rows, in this order. Whoever is filling this one does not fill that one."""
+        part = TraitColumn()
+        part.is_whole, part._codes = self.is_whole, dict(self._codes)
+        part._make_room(len(rows))
+        known = np.flatnonzero(rows < len(self._version))
+        for name in ("_version", "_number", "_text"):
+            getattr(part, name)[known] = getattr(self, name)[rows[known]]
+        return part
+
     def value(self, row: int) -> Value:
         """One row's value."""
         if row >= len(self._text):

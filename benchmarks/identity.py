@@ -55,7 +55,7 @@ class Run:
             await handle(Batch(PURCHASES.name, LOG, 0, records[first : first + BATCH]))
         self.results[name] = round(len(records) / (time.perf_counter() - began))
 
-    def purchases(self, count: int, lines: int, customers: int = CUSTOMERS, first_customer: int = 0) -> list[StoredRecord]:
+    def purchases(self, count: int, lines: int, customers: int = CUSTOMERS, first_customer: int = 1) -> list[StoredRecord]:
         """New purchases, round and round the customers."""
         bought = tuple(
             PurchaseLine(sku=f"sku-{line}", quantity=1, amount_minor=100 + line, department="GROCERY", category="CHEESE")

@@ -12,7 +12,7 @@ from pathlib import Path
 def cpu_seconds() -> float:
     """User and system time of this process and everything below it, so far."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(of.ru_utime + of.ru_stime for of in used) + sum(_ticks(pid) for pid in _descendants(os.getpid())) / os.sysconf("SC_CLK_TCK")
+    return sum(of.ru_utime + of.ru_stime for of in used) + sum(ticks(pid) for pid in _descendants(os.getpid())) / os.sysconf("SC_CLK_TCK")
 
 
 def _descendants(pid: int) -> Iterator[int]:
@@ -24,7 +24,7 @@ def _descendants(pid: int) -> Iterator[int]:
                 yield from _descendants(child)
 
 
-def _ticks(pid: int) -> int:
+def ticks(pid: int) -> int:
     """User and system clock ticks of a process with the children it waited for; 0 when it is gone."""
     with suppress(OSError):
         # After the name, which may hold spaces: the 14th to 17th fields of the line are utime, stime, cutime, cstime.

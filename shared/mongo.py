@@ -26,6 +26,8 @@ _AWAY = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError, 
 _DUPLICATE_KEY = 11000
 LOOKUP_SIZE = 25
 """Keys a lookup: the embedded database compares every document that it found with every key asked for."""
+PAGE_ROWS = 500
+"""Documents at a time, where all are read."""
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="store")
 
 
@@ -82,6 +84,18 @@ def portions(keys: Iterable[str]) -> Iterator[list[str]]:
     remaining = iter(keys)
     while some := list(islice(remaining, LOOKUP_SIZE)):
         yield some
+
+
+def in_pages(rows: Iterable[dict[str, Any]], size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
+    """The rows, so many at a time."""
+    page: list[dict[str, Any]] = []
+    for row in rows:
+        page.append(row)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
 
 
 def refused_as_duplicates(write: Callable[[], object]) -> set[int]:

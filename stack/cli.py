@@ -29,6 +29,8 @@ app.add_typer(letters_app, name="dead-letters")
 app.add_typer(clock_app, name="clock")
 models_app = typer.Typer(help="The scoring models: how good they are.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+import_app = typer.Typer(help="Customers, purchases and interactions from files: once, however often.", no_args_is_help=True)
+app.add_typer(import_app, name="import")
 segments_app = typer.Typer(help="Segments: who is in them, and rules of your own.", no_args_is_help=True)
 app.add_typer(segments_app, name="segments")
 keys_app = typer.Typer(help="API keys: who may ask the services what.", no_args_is_help=True)
@@ -40,6 +42,11 @@ Clock = Annotated[str | None, typer.Option("--clock", help="live or replay; fixe
 Kafka = Annotated[str | None, typer.Option("--kafka", envvar="KAFKA_BOOTSTRAP_SERVERS", help="Your broker instead of the running stack's.")]
 Json = Annotated[bool, typer.Option("--json", help="For a program: JSON on standard output.")]
 Group = Annotated[str | None, typer.Option("--group", help="Only what this service parked.")]
+ImportFile = Annotated[Path, typer.Argument(help=".csv, .tsv, .ndjson, .jsonl (also with .gz) or .parquet.")]
+MappingFile = Annotated[Path | None, typer.Option("--mapping", help="TOML or JSON; without it the columns' names are guessed from.")]
+Source = Annotated[str | None, typer.Option("--source", help="Names the system that the file comes from: always the same name for it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would become of each row, and send nothing.")]
+Verdicts = Annotated[Path | None, typer.Option("--verdicts", help="A verdict for each row goes there; by default to FILE.verdicts.ndjson.")]
 Identity = Annotated[
     str | None, typer.Option("--identity", envvar="DEAR_IDENTITY_URL", help="Where identity answers, instead of the running stack's.")
 ]
@@ -90,6 +97,30 @@ def status(data_dir: DataDir = VAR, as_json: Json = False) -> None:
     raise typer.Exit(print_status(data_dir, as_json))
 
 
+@app.command("export")
+def export_tables(
+    *,
+    to: Annotated[Path, typer.Option("--to", help="The directory for the files and their manifest.json.")],
+    only: Annotated[str | None, typer.Option("--only", help="Some of customers,events,scores,offers,ledger.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only what is new since a day, a time, or the export in that directory.")
+    ] = None,
+    data_dir: DataDir = VAR,
+    identity: Identity = None,
+    segmentation: Annotated[str | None, typer.Option("--segmentation", help="The same for segmentation.")] = None,
+    campaigns: Annotated[str | None, typer.Option("--campaigns", help="The same for campaigns.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Customers, events, scores, offers and the points ledger as Parquet files, for a data warehouse."""
+    from stack.exporting.run import ExportOptions, run_export
+    from stack.exporting.tables import NAMES
+
+    chosen = tuple(name.strip() for name in only.split(",")) if only else NAMES
+    urls = {"identity": identity, "segmentation": segmentation, "campaigns": campaigns}
+    named = {service: url.rstrip("/") for service, url in urls.items() if url}
+    raise typer.Exit(run_export(ExportOptions(to, chosen, since, as_json, data_dir, named)))
+
+
 @topics_app.command("apply")
 def topics_apply(data_dir: DataDir = VAR, kafka: Kafka = None, as_json: Json = False) -> None:
     """Create every topic of the map, or check that it is as the map says."""
@@ -118,6 +149,71 @@ def events_send(
     from stack.events import send_file
 
     raise typer.Exit(send_file(file, topic, data_dir, kafka, as_json))
+
+
+@import_app.command("customers")
+def import_customers(
+    *,
+    file: ImportFile,
+    mapping: MappingFile = None,
+    source: Source = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="When the rows were true, where no column says it: 2026-01-31.")] = None,
+    dry_run: DryRun = False,
+    verdicts: Verdicts = None,
+    data_dir: DataDir = VAR,
+    kafka: Kafka = None,
+    as_json: Json = False,
+) -> None:
+    """Who somebody is, a row each. Rows that cannot be taken are named, their neighbours are taken; exit code 1 if there was one."""
+    from stack.importing.run import ImportOptions, run_import
+
+    raise typer.Exit(run_import(ImportOptions("customers", file, mapping, source, as_of, verdicts, dry_run, as_json, data_dir, kafka)))
+
+
+@import_app.command("purchases")
+def import_purchases(
+    *,
+    file: ImportFile,
+    mapping: MappingFile = None,
+    source: Source = None,
+    dry_run: DryRun = False,
+    verdicts: Verdicts = None,
+    data_dir: DataDir = VAR,
+    kafka: Kafka = None,
+    as_json: Json = False,
+) -> None:
+    """Purchases, a row each or a row for each line of a receipt."""
+    from stack.importing.run import ImportOptions, run_import
+
+    raise typer.Exit(run_import(ImportOptions("purchases", file, mapping, source, None, verdicts, dry_run, as_json, data_dir, kafka)))
+
+
+@import_app.command("interactions")
+def import_interactions(
+    *,
+    file: ImportFile,
+    mapping: MappingFile = None,
+    source: Source = None,
+    dry_run: DryRun = False,
+    verdicts: Verdicts = None,
+    data_dir: DataDir = VAR,
+    kafka: Kafka = None,
+    as_json: Json = False,
+) -> None:
+    """What customers did besides buying, a row each."""
+    from stack.importing.run import ImportOptions, run_import
+
+    raise typer.Exit(run_import(ImportOptions("interactions", file, mapping, source, None, verdicts, dry_run, as_json, data_dir, kafka)))
+
+
+@import_app.command("example-mapping")
+def import_example_mapping(kind: Annotated[str, typer.Argument(help="customers, purchases or interactions.")]) -> None:
+    """Print a commented mapping file, to be changed."""
+    from stack.importing.mapping import KINDS, example_mapping
+
+    if kind not in KINDS:
+        raise typer.BadParameter(f"is one of {', '.join(KINDS)}", param_hint="KIND")
+    sys.stdout.write(example_mapping(kind))
 
 
 @letters_app.command("list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,14 @@ def _identity(data_dir: Path, identity: str | None) -> str:
     """Where identity answers; from now on we have a name there. Raises NotRunning and NoPepper."""
     directory = DataDirectory(data_dir)
     url: str = identity.rstrip("/") if identity else directory.read_up()["services"]["identity"]
-    pepper = Settings(key_pepper=os.environ.get("DEAR_KEY_PEPPER")).pepper or directory.read_pepper()
-    if pepper is None:
+    if not introduce_operator(directory, [url]):
         raise NoPepper(f"{directory.path} holds no key-pepper: set DEAR_KEY_PEPPER to what the services have, or name their --data-dir.")
-    introduce([url], service_key(pepper, OPERATOR))
     return url
+
+
+def introduce_operator(directory: DataDirectory, urls: Iterable[str]) -> bool:
+    """Give us a name at these addresses; False where nothing here says who we are."""
+    pepper = Settings(key_pepper=os.environ.get("DEAR_KEY_PEPPER")).pepper or directory.read_pepper()
+    if pepper is not None:
+        introduce(urls, service_key(pepper, OPERATOR))
+    return pepper is not None

@@ -77,6 +77,9 @@ def fit_model(data_dir: Path, as_json: bool) -> int:
     found = json.loads(said)
     verdict = "taken" if found["accepted"] else "not taken"
     sys.stdout.write(f"{found['model']}, fitted to {found['customers']:,} customers: {verdict}. {found['why']}.\n")
+    needs = found["needs"]
+    segments = f" ({'; '.join(needs['segments'])})" if "segments" in needs else ""
+    sys.stdout.write(f"Need segments{segments}: {'taken' if needs['accepted'] else 'not taken'}. {needs['why']}.\n")
     return 0
 
 

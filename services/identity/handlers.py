@@ -11,12 +11,13 @@ from services.identity import metrics
 from services.identity.domain.anonymous import anonymous_sale
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.duplicates import Arrival, Kept, classify
-from services.identity.domain.events import EVENT_LIMIT_BYTES
+from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING
+from services.identity.domain.references import Naming
 from services.identity.domain.resolution import MERGES_OFF, Resolution
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
 from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, worth_telling
-from services.identity.store import customers, outcomes, positions, timeline
+from services.identity.store import customers, names, outcomes, positions, timeline
 from services.identity.store.outcomes import Outcome
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS
@@ -36,6 +37,7 @@ class Desk:
     clock: Clock
     wall: Clock
     """Replayed events, too, are no later than today."""
+    naming: Naming = NAMING
 
 
 async def on_activity(batch: Batch, desk: Desk) -> None:
@@ -74,7 +76,7 @@ async def on_poison(batch: Batch, rejects: Sequence[Reject], desk: Desk) -> None
 
 async def _read(batch: Batch, desk: Desk) -> Intake:
     parked = await in_store(outcomes.parked_between, batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
-    return read_batch(batch, desk.currency, (desk.clock, desk.wall), parked)
+    return read_batch(batch, desk.currency, (desk.clock, desk.wall), parked, desk.naming)
 
 
 async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequence[Resolution | None], passed_on: bool) -> list[Settled]:
@@ -129,6 +131,8 @@ async def _tell(settled: Sequence[Settled], owners: dict[str, str], desk: Desk) 
         return []
     await in_store(customers.add_statements, [(each.event, each.profile) for each in said])
     states = await in_store(learn, said, owners)
+    # After they are saved: a worker that dies before comes by here again, for what comes again is told again.
+    await in_store(names.note, states)
     _remember_first_seen(said, desk.known)
     return states
 

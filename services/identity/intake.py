@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from services.identity import metrics
 from services.identity.domain.cloudevents import from_kafka
 from services.identity.domain.duplicates import Arrival
-from services.identity.domain.events import SourceEvent, read_event
+from services.identity.domain.events import NAMING, SourceEvent, read_event
+from services.identity.domain.references import Naming
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
 from services.identity.store.outcomes import Parked
 from services.identity.store.timeline import origin_of
@@ -73,7 +74,7 @@ class Intake:
     """Offsets of dead letters that were put back -> the positions that they were parked at."""
 
 
-def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock], parked: Mapping[int, Parked]) -> Intake:
+def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock], parked: Mapping[int, Parked], naming: Naming = NAMING) -> Intake:
     """Read every record; events that are ahead of one of the clocks are not believed. Valid events move the clocks.
 
     What is `parked` already, by its offset, is not judged again: the clocks have moved on since, and one event has one outcome.
@@ -86,12 +87,14 @@ def read_batch(batch: Batch, currency: str, clocks: Sequence[Clock], parked: Map
         if (before := parked.get(record.offset)) is not None:
             rejects.append(Reject(record.offset, before.reason, before.detail))
             continue
-        read = _believed(_read(record, currency, topic), clocks)
+        read = _believed(_read(record, currency, topic, naming), clocks)
         if isinstance(read, Refusal):
             rejects.append(Reject(record.offset, read.reason.value, read.detail))
             metrics.REJECTED.labels(read.reason.value, "stream").inc()
         else:
             incoming.append(_incoming(batch, record, read, came_back.get(record.offset)))
+            for rule in read.dropped:
+                metrics.REFERENCES_DROPPED.labels(rule.value).inc()
     metrics.RECEIVED.labels(batch.topic).inc(len(batch.records))
     return Intake(incoming, tuple(rejects), came_back)
 
@@ -103,14 +106,14 @@ def put_back(records: Sequence[Record]) -> dict[int, str]:
     }
 
 
-def _read(record: Record, currency: str, topic: Topic) -> SourceEvent | Refusal:
+def _read(record: Record, currency: str, topic: Topic, naming: Naming) -> SourceEvent | Refusal:
     value = record.value
     if record.headers:
         try:
             value = from_kafka(record.headers, value or b"") or value
         except Refused as refused:
             return refused.refusal
-    return read_event(value, currency, topic)
+    return read_event(value, currency, topic, naming)
 
 
 def _believed(read: SourceEvent | Refusal, clocks: Sequence[Clock]) -> SourceEvent | Refusal:

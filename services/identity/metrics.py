@@ -14,6 +14,7 @@ QUARANTINED = Counter("dear_events_quarantined_total", "Events that came with an
 LOST = Counter("dear_events_lost_total", "Events that retention removed from a source topic before they were read.")
 ANONYMOUS = Counter("dear_events_anonymous_total", "Accepted events that name nobody.")
 MERGES_REFUSED = Counter("dear_merges_refused_total", "References that stayed with the profile they belong to, by rule.", ["rule"])
+REFERENCES_DROPPED = Counter("dear_references_dropped_total", "References of accepted events that name nobody, by rule.", ["rule"])
 CUSTOMERS_PUBLISHED = Counter("dear_customers_published_total", "Customers published, repeats included.")
 RESOLVE_SECONDS = Histogram("dear_resolve_seconds", "Time to find the profiles of one batch.", buckets=_SECONDS)
 TIMELINE_SECONDS = Histogram("dear_timeline_insert_seconds", "Time to put one batch into the timeline.", buckets=_SECONDS)

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from datetime import date, time
+from functools import cached_property
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
+from services.identity.domain.references import Naming, is_region, naming
+from services.identity.domain.service_points import Hours, Place, ServicePoint
 from shared.settings import Settings
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEK: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Opening = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class PointSetting(BaseModel):
+    """One service point, as a shopkeeper writes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    name: str
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    time_zone: str
+    hours: dict[Weekday, tuple[Opening, ...]] = Field(default_factory=dict)
+    """A day that is absent is closed."""
+    other_days: dict[date, tuple[Opening, ...]] = Field(default_factory=dict)
+    """Days with hours of their own; empty: closed."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        _check_zones((value,))
+        return value
+
+    def point(self) -> ServicePoint:
+        """The same as the domain knows it."""
+        week = tuple(_hours(self.hours.get(day, ())) for day in WEEK)
+        other_days = {day: _hours(hours) for day, hours in self.other_days.items()}
+        return ServicePoint(self.id, self.name, Place(self.latitude, self.longitude), ZoneInfo(self.time_zone), week, other_days)
+
+
+def _hours(written: Iterable[str]) -> tuple[Hours, ...]:
+    return tuple(Hours(*map(time.fromisoformat, each.split("-"))) for each in written)
 
 
 class IdentitySettings(Settings):
@@ -24,6 +64,14 @@ class IdentitySettings(Settings):
     """Of tills whose store is not among `store_time_zones`."""
     store_time_zones: dict[str, str] = Field(default_factory=dict)
     """Of tills that write no zone: the store, as tills name it, and its IANA zone."""
+    home_region: str | None = None
+    """The country (ISO 3166) of numbers without a country code, where `store_regions` has none; without it they keep their digits."""
+    store_regions: dict[str, str] = Field(default_factory=dict)
+    """The countries of stores, as tills name them."""
+    blocked_references: Annotated[tuple[str, ...], NoDecode] = ()
+    """References that name nobody, beside zeros, `null` and the like: a shop's own number, a test card."""
+    service_points: tuple[PointSetting, ...] = ()
+    """Where customers are served."""
     shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
     """What Shopify signs with; several, because a secret is changed while both are in use."""
 
@@ -39,9 +87,36 @@ class IdentitySettings(Settings):
         _check_zones(value.values())
         return value
 
-    @field_validator("shopify_webhook_secrets", mode="before")
+    @field_validator("home_region")
     @classmethod
-    def _split_secrets(cls, value: object) -> object:
+    def _a_region(cls, value: str | None) -> str | None:
+        _check_regions((value,) if value else ())
+        return value or None
+
+    @field_validator("store_regions")
+    @classmethod
+    def _regions(cls, value: dict[str, str]) -> dict[str, str]:
+        _check_regions(value.values())
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> IdentitySettings:
+        _ = self.naming
+        return self
+
+    @cached_property
+    def places(self) -> tuple[ServicePoint, ...]:
+        """The service points."""
+        return tuple(each.point() for each in self.service_points)
+
+    @cached_property
+    def naming(self) -> Naming:
+        """How references are read."""
+        return naming(self.home_region, self.store_regions, self.blocked_references)
+
+    @field_validator("shopify_webhook_secrets", "blocked_references", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
@@ -51,3 +126,9 @@ def _check_zones(names: Iterable[str]) -> None:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is no time zone; one such as Asia/Bangkok is expected") from error
+
+
+def _check_regions(codes: Iterable[str]) -> None:
+    for code in codes:
+        if not is_region(code):
+            raise ValueError(f"{code!r} is no country; a code of two capital letters such as TH is expected")

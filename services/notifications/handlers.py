@@ -74,10 +74,13 @@ async def _take_in(partition: int, offers: list[tuple[Record, Any]], outbox: Out
 def _messages(partition: int, offers: list[tuple[Record, Any]], contacts: Mapping[str, Contact]) -> list[Message]:
     """A message for each offer, on the channel that suits the customer today."""
     recorded_at = datetime.now(UTC)
-    return [
-        message_for(offer, choose_channel(contacts.get(offer.customer_id), offer.purpose).channel, partition, recorded_at, record.timestamp)
-        for record, offer in offers
-    ]
+    messages = []
+    for record, offer in offers:
+        contact = contacts.get(offer.customer_id)
+        channel = choose_channel(contact, offer.purpose).channel
+        reference = contact.reference_on(channel) if contact else None
+        messages.append(message_for(offer, channel, partition, recorded_at, record.timestamp, reference=reference))
+    return messages
 
 
 def _decoded(batch: Batch, decoder: Any, event_type: str, rejects: list[Reject]) -> Iterator[tuple[Record, Any]]:

@@ -18,3 +18,5 @@ SMTP_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10),
 )
 UNSUBSCRIBES = Counter("dear_unsubscribes_total", "Customers who ended marketing by the link in a mail.")
+MAIL_INTERACTIONS = Counter("dear_mail_interactions_total", "Interactions published, by kind; repeats after a crash included.", ["kind"])
+RESPONSES = Counter("dear_mail_responses_total", "What readers did with mails, by kind, and what came of it.", ["kind", "outcome"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from math import inf
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from services.notifications import metrics
 from services.notifications.domain.contacts import Contact
+from services.notifications.domain.interactions import Kind, told_of_mail
 from services.notifications.domain.messages import Message, Outcome, State, delivery_of
 from services.notifications.domain.policy import Deferred, Send, Suppressed
 from services.notifications.domain.reasons import Reason
@@ -25,7 +26,7 @@ from services.notifications.store import messages as message_store
 from services.notifications.store.messages import Postponed
 from services.notifications.writing import CannotWrite, Writer
 from shared.clock import Clock
-from shared.contracts.topics import DELIVERIES
+from shared.contracts.topics import DELIVERIES, INTERACTIONS
 from shared.mongo import in_store
 from shared.streaming import records
 from shared.streaming.errors import Unavailable
@@ -111,6 +112,7 @@ class Outbox:
     async def report(self, outcomes: Sequence[Outcome]) -> None:
         """Publish outcomes. That they are published is written down by `tidy`: until then a crash has them published twice, never lost."""
         await self._tell(outcomes)
+        await self._tell_of_mails(outcomes)
         self._reported += [outcome.message.message_id for outcome in outcomes]
 
     async def tell_refused(self, outcomes: Sequence[Outcome]) -> None:
@@ -122,6 +124,14 @@ class Outbox:
         if outcomes:
             deliveries = [(outcome.message.customer_id, delivery_of(outcome)) for outcome in outcomes]
             await self._publish(DELIVERIES, [records.Message(to.encode(), event.model_dump_json().encode()) for to, event in deliveries])
+
+    async def _tell_of_mails(self, outcomes: Sequence[Outcome]) -> None:
+        """Publish that mails were sent, as something that happened to their readers. Identity recognises what is told again."""
+        told = [(outcome.reference, event) for outcome in outcomes if (event := told_of_mail(outcome))]
+        if told:
+            messages = [records.Message((to or "").encode(), event.model_dump_json().encode()) for to, event in told]
+            await self._publish(INTERACTIONS, messages)
+            metrics.MAIL_INTERACTIONS.labels(Kind.SENT).inc(len(messages))
 
     async def _remember_reported(self) -> None:
         while self._reported:
@@ -214,7 +224,7 @@ class Outbox:
             case Accepted():
                 self._pause_seconds = 0.0
                 _observe_latency(one.message)
-                claimed.outcomes.append(_outcome(one, State.SENT, now, language=self._writer.language_of(one.message, one.contact)))
+                claimed.outcomes.append(self._sent(one, now))
             case Refused(reason, detail):
                 claimed.outcomes.append(_outcome(one, State.FAILED, now, reason, detail=detail))
             case Uncertain(detail):
@@ -222,6 +232,14 @@ class Outbox:
             case NotTaken(reason, detail):
                 metrics.DEFERRALS.labels(reason).inc()
                 claimed.postponed.append(Postponed(one.message.message_id, now, reason, self._retry_at(one.message, reason), detail))
+
+    def _sent(self, one: Judged, now: datetime) -> Outcome:
+        return replace(
+            _outcome(one, State.SENT, now),
+            language=self._writer.language_of(one.message, one.contact),
+            reference=one.contact.reference_on(one.message.channel) if one.contact else None,
+            tracked=self._writer.is_tracked(one.message),
+        )
 
     async def _settle(self) -> None:
         """Write down and report what came of every claim. What the database could not take is kept and written next time."""
@@ -266,10 +284,8 @@ def _put_off(message: Message, verdict: Deferred, now: datetime) -> Postponed:
     return Postponed(message.message_id, verdict.until, verdict.reason, wall + wait)
 
 
-def _outcome(
-    one: Judged, state: State, at: datetime, reason: Reason | None = None, *, detail: str | None = None, language: str | None = None
-) -> Outcome:
-    return Outcome(one.message, state, at, reason, detail, one.choice.reason, language)
+def _outcome(one: Judged, state: State, at: datetime, reason: Reason | None = None, *, detail: str | None = None) -> Outcome:
+    return Outcome(one.message, state, at, reason, detail, one.choice.reason)
 
 
 def _count(outcomes: Iterable[Outcome]) -> None:

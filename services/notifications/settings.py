@@ -20,7 +20,9 @@ class NotificationsSettings(Settings):
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8084
     public_url: str = "http://127.0.0.1:8084"
-    """Where customers' mail programs reach this service's unsubscribe links."""
+    """Where customers' mail programs reach this service: to unsubscribe, and past it to where links lead."""
+    track_opens: bool = True
+    """Is it noted that marketing mails are opened, and that links in them are followed?"""
 
     smtp_host: str = "127.0.0.1"
     smtp_port: Annotated[int, Field(ge=1, le=65535)] = 8025

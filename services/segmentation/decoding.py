@@ -14,7 +14,7 @@ import numpy as np
 from services.segmentation.domain.arrays import Ids, Integers, ids_from_hex
 from services.segmentation.domain.bonds import BOND_OF_KIND
 from services.segmentation.domain.events import DAY_MS, Categories, EventBatch, Kind, event_batch
-from services.segmentation.domain.names import NEED, REFUNDS, STATES_NEEDS, code_of
+from services.segmentation.domain.names import EMAIL_SENT, NEED, REFUNDS, STATES_NEEDS, UNTRACKED, code_of
 from shared.contracts.envelope import Event, EventData
 from shared.contracts.fast import fast_struct
 from shared.contracts.interactions import InteractionRecorded
@@ -200,6 +200,8 @@ def _mixed(ids: Ids, at_ms: Integers, events: Sequence[Any], reading: Reading) -
 
 def _name_of(said: Any) -> str:
     """What an interaction is counted as."""
+    if said.kind == EMAIL_SENT and said.properties.get("tracked") is False:
+        return f"{EMAIL_SENT}{UNTRACKED}"
     need = said.properties.get("need") if said.kind in STATES_NEEDS else None
     return f"{NEED}{need}" if isinstance(need, str) else str(said.kind)
 

@@ -1,21 +1,29 @@
-"""Which scoring model there is to use: the newest accepted fit, before that the shipped one, and ranks alone while the data is small."""
+"""Which models there are to use: the newest accepted fits, before that the shipped one, and ranks alone while the data is small."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain, count
 
 from services.segmentation.domain.models.bg_nbd import BgNbd
 from services.segmentation.domain.models.calibration import UNTAUGHT, Calibration
 from services.segmentation.domain.models.gamma_gamma import GammaGamma
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.models.season import NO_SEASON, PERIODS, Season
+from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.signs import SIGNS
-from shared.contracts.scores import ScoringModelPublished
+from services.segmentation.need_contract import need_labels_from
+from shared.contracts.scores import NeedModelPublished, ScoringModelPublished
+from shared.streaming.partitions import partition_for
 
 FITTED = "fitted"
 """The name, and so the key in scoring-models-v1, of what a deployment fits to its own customers."""
 RANKS = "rank-sum"
+NEEDS_KEY = next(
+    key for key in chain([b"needs"], (f"needs-{n}".encode() for n in count())) if partition_for(key) == partition_for(FITTED.encode())
+)
+"""The key of need models there: the first of its kind that falls where the fits are, so that one reader hears of both."""
 
 _SIGN = "sign."
 _SEASON = "season."
@@ -35,6 +43,8 @@ class Models:
     version: int = 0
     """Of the newest accepted fit; 0 before there is one."""
     fitted_until: date | None = None
+    needs: NeedLabels | None = None
+    """The newest need model; None before there is one: needs are this deployment's own, and none ship."""
 
     def best_for(self, market: Market) -> ScoringModel:
         """Ranks below 500 buyers or 180 days of history; then this deployment's own fit, or the shipped one until there is one."""
@@ -52,6 +62,11 @@ class Models:
         if published.model == FITTED and published.version > self.version:
             self.fitted, self.version = model_from(published), published.version
             self.fitted_until = date.fromisoformat(published.data_until)
+
+    def take_needs(self, published: NeedModelPublished) -> None:
+        """The same of a need model. Raises ValueError where its parts do not fit together."""
+        if self.needs is None or published.version > self.needs.version:
+            self.needs = need_labels_from(published)
 
 
 def model_from(published: ScoringModelPublished) -> ScoringModel:

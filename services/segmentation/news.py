@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from services.segmentation.domain.arrays import hex_from_ids
-from services.segmentation.domain.scoring import ScoreBatch, as_contract, score
+from services.segmentation.domain.scoring import ScoreBatch, score
 from services.segmentation.domain.segments import Judgement, Segments
+from services.segmentation.domain.told import told
 from services.segmentation.owned import Change, Owned
 from shared.contracts.envelope import derived_id
 from shared.contracts.scores import ScoresComputed, SegmentEntered, SegmentLeft
@@ -25,7 +26,7 @@ def score_messages(owned: Owned, scores: ScoreBatch, model: str, as_of: datetime
     """For scores-v1: one message a row, keyed by customer."""
     at = rfc_3339(as_of)
     messages = []
-    for customer, values in zip(hex_from_ids(owned.state.ids[scores.rows]), as_contract(scores, model), strict=True):
+    for customer, values in zip(hex_from_ids(owned.state.ids[scores.rows]), told(owned.state, scores, model), strict=True):
         data = {"customer_id": customer, "as_of": at, "scores": values}
         messages.append(_message(customer, ScoresComputed.event_type, derived_id("scores", customer, at), at, data))
     return messages
@@ -41,10 +42,10 @@ def change_messages(owned: Owned, judge: Judgement) -> list[Message]:
         hex_from_ids(state.ids[rows]),
         state.membership[rows].tolist(),
         state.change_number[rows].tolist(),
-        as_contract(score(state, rows, judge.ask), judge.ask.model.name),
+        told(state, score(state, rows, judge.ask), judge.ask.model.name),
         strict=True,
     )
-    return [message for change, *told in changes for message in _changes_of(change, judge.segments, *told)]
+    return [message for change, *row in changes for message in _changes_of(change, judge.segments, *row)]
 
 
 def _changes_of(  # noqa: PLR0917 - the columns of one row

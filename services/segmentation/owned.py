@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 
 import numpy as np
 
 from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, names_message, row_messages
-from services.segmentation.domain.arrays import Bits, Integers
+from services.segmentation.domain.arrays import Bits, Bytes, Integers
 from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.rules import View
 from services.segmentation.domain.scoring import ScoreBatch, score, told_signature
 from services.segmentation.domain.segments import Judgement, memberships
@@ -60,6 +61,13 @@ class Trigger:
     """What was judged by before, as long as rows wait for their turn with a new model or new rules."""
     changed_bits: int = 0
     """The segments whose rules are new."""
+    needs_before: Bytes | None = None
+    """By row: its need by what was judged by before, where needs were looked at again; None: what the row says."""
+
+    def part(self, places: Integers) -> Trigger:
+        """The same of some rows."""
+        needs = self.needs_before[places] if self.needs_before is not None else None
+        return replace(self, at_ms=self.at_ms[places], needs_before=needs)
 
 
 @dataclass(slots=True)
@@ -88,6 +96,8 @@ class Owned:
     """Model and rules that all rows were last judged by."""
     turned: int = EVERY_ROW
     """Rows below it have been judged by what is in use; all, unless something new is being taken up."""
+    needs_by: tuple[int, int] | None = None
+    """Need model and 4-week period that rows which are not due have their needs by; None: not looked at since the rows are ours."""
     unwritten: bool = False
     """The partition's own record is behind."""
     seen: tuple[int, int, datetime] = NEVER_SEEN
@@ -110,7 +120,7 @@ class Owned:
         now = memberships(View(state, scores, judge.ask), was, judge.segments)
         moved = np.flatnonzero(now != was)
         if len(moved):
-            self._note_changes(rows[moved], was[moved], now[moved], trigger, trigger.at_ms[moved])
+            self._note_changes(rows[moved], was[moved], now[moved], trigger.part(moved))
             state.membership[rows] = now
             self.touch(rows[moved])
             self.mark_untold(rows[moved])
@@ -126,6 +136,35 @@ class Owned:
         self.touch(rows[now != was])
         self.mark_untold(rows)
         return scores
+
+    def look_at_needs(self, needs: NeedLabels, period: int) -> None:
+        """From now on needs are seen by this; where they were seen by something else, all rows are due."""
+        if self.needs_by != (needs.version, period):
+            self.needs_by = (needs.version, period)
+            self.state.need_due[: self.state.count] = True
+
+    def assign_needs(self, rows: Integers, judge: Judgement, before: Judgement | None) -> Bytes:
+        """Set the needs of those who are due. The answer: by row, what its need would be by what was judged by before."""
+        state = self.state
+        was = state.need[rows]
+        due = np.flatnonzero(state.need_due[rows])
+        if judge.needs is None or self.needs_by is None or not len(due):
+            return was
+        _, period = self.needs_by
+        now = judge.needs.of(state, rows[due], period)
+        moved = now != was[due]
+        changed, at = rows[due[moved]], due[moved]
+        state.need[changed] = now[moved]
+        state.need_due[rows[due]] = False
+        if not len(changed):
+            return was
+        self.touch(changed)
+        self.mark_untold(changed)
+        if before is None or before.needs is judge.needs:
+            was[at] = now[moved]
+        elif before.needs is not None:
+            was[at] = before.needs.of(state, changed, period)
+        return was
 
     def take_up(self, judged_by: str) -> None:
         """From now on rows are judged by this; where they were judged by something else, their turns lie before them."""
@@ -233,20 +272,20 @@ class Owned:
         by_new = np.where(rows >= self.turned, now ^ was, np.uint64(0))
         before = trigger.judged_before
         if before is not None and by_new.any():
-            view = View(self.state, score(self.state, rows, before.ask), before.ask)
+            view = View(self.state, score(self.state, rows, before.ask), before.ask, trigger.needs_before)
             by_new &= ~(memberships(view, was, before.segments) ^ was)
         ruled = np.uint64(trigger.changed_bits)
         return by_new & ~ruled, by_new & ruled
 
-    def _note_changes(self, rows: Integers, was: Bits, now: Bits, trigger: Trigger, at_ms: Integers) -> None:
+    def _note_changes(self, rows: Integers, was: Bits, now: Bits, trigger: Trigger) -> None:
         numbers = np.arange(self.change_number + 1, self.change_number + 1 + len(rows), dtype=np.uint64)
         self.change_number += len(rows)
         self.state.change_number[rows] = numbers
         if self.turned == EVERY_ROW:
-            for row, before, at in zip(rows.tolist(), was.tolist(), at_ms.tolist(), strict=True):
+            for row, before, at in zip(rows.tolist(), was.tolist(), trigger.at_ms.tolist(), strict=True):
                 self.news[row] = Change(before, at, trigger.cause)
             return
         moved = self._moved_by_what_is_new(rows, was, now, trigger)
-        columns = (rows, was, at_ms, *moved)
+        columns = (rows, was, trigger.at_ms, *moved)
         for row, before, at, by_model, by_rule in zip(*(column.tolist() for column in columns), strict=True):
             self.news[row] = Change(before, at, trigger.cause, by_model, by_rule)

@@ -15,9 +15,10 @@ from services.segmentation import metrics
 from services.segmentation.domain.arrays import Bits, Integers, hex_from_ids
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.models.scoring_model import Crowd, Market
-from services.segmentation.domain.scoring import as_contract, score, told_signature
+from services.segmentation.domain.scoring import score, told_signature
 from services.segmentation.domain.state.rows import BEING_STORED, STORED, WAITING
 from services.segmentation.domain.summary import totals_of
+from services.segmentation.domain.told import told
 from services.segmentation.owned import NEVER_SEEN, Owned
 from services.segmentation.read_marks import Marks, Moment
 from services.segmentation.rescoring import Rescoring
@@ -202,13 +203,13 @@ class ReadModel:
     def _take(self, portion: Portion, marks: Marks, rows: Integers, now: datetime) -> None:
         owned, worker = marks.owned, self._worker
         scores = score(owned.state, rows, worker.ask())
-        told = as_contract(scores, worker.model.name)
+        documents = told(owned.state, scores, worker.model.name)
         customers = hex_from_ids(owned.state.ids[rows])
-        portion.documents += self._documents(owned, rows, customers, told, now)
+        portion.documents += self._documents(owned, rows, customers, documents, now)
         signatures = told_signature(scores)
         pointed = np.flatnonzero(scores.bought & (signatures != marks.pointed_at(rows)))
         today = worker.now_ms() // DAY_MS
-        portion.points += [history.score_point(customers[place], today, now, told[place]) for place in pointed.tolist()]
+        portion.points += [history.score_point(customers[place], today, now, documents[place]) for place in pointed.tolist()]
         portion.taken.append(Taken(marks, rows, rows[pointed], signatures[pointed]))
         owned.state.unstored[rows] = BEING_STORED
 

@@ -1,4 +1,4 @@
-"""Fits a scoring model to all customers, tests it, publishes it where it is no worse: `python -m services.segmentation.refit`.
+"""Fits the models to all customers, tests them, publishes what is worth it: `python -m services.segmentation.refit`.
 
 A process of its own beside the workers: it reads the changelog as a recovery does, and whatever becomes of it, the stream goes on.
 """
@@ -17,19 +17,19 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
 from services.segmentation.domain.fitting import Candidate, candidate
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.markets import Markets
-from services.segmentation.models_in_use import FITTED, Models, parameters_of
+from services.segmentation.models_in_use import FITTED, NEEDS_KEY, Models, parameters_of
 from services.segmentation.news import SOURCE
 from services.segmentation.recovery import Recovery
+from services.segmentation.refit_needs import publish_needs_that_were_kept, refit_needs
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.shipped import load_shipped_models
 from services.segmentation.store import models as store
 from shared.contracts.envelope import Event, derived_id, envelope
-from shared.contracts.scores import ScoringModelPublished
+from shared.contracts.scores import NeedModelPublished, ScoringModelPublished
 from shared.contracts.topics import PARTITION_COUNT, SCORING_MODELS, SEGMENTATION_STATE, Topic
 from shared.mongo import connect, disconnect, in_store
 from shared.streaming.errors import Unavailable
@@ -86,18 +86,21 @@ async def read_published(read_models: Read, models: Models, markets: Markets | N
 def take_published(records: Sequence[Record], models: Models) -> None:
     """Take what these records of scoring-models-v1 publish."""
     for record in records:
-        if record.value is not None and record.key == FITTED.encode():
-            try:
+        if record.value is None:
+            continue
+        try:
+            if record.key == FITTED.encode():
                 models.take(Event[ScoringModelPublished].model_validate_json(record.value).data)
-            except (ValidationError, KeyError) as error:
-                log.error("a published scoring model cannot be read, and is not used: %s", error)
+            elif record.key == NEEDS_KEY:
+                models.take_needs(Event[NeedModelPublished].model_validate_json(record.value).data)
+        except (ValueError, KeyError) as error:
+            log.error("a published model cannot be read, and is not used: %s", error)
 
 
-async def fit(sources: Sources, settings: SegmentationSettings, now: datetime) -> tuple[Candidate, ScoringModelPublished]:
-    """Read, fit, test. Raises ValueError where there is too little to fit to."""
-    models = load_shipped_models(settings.scoring_model)
-    await read_published(sources.read_models, models)
-    state = await read_rows(sources.read_changelog)
+async def fit(
+    models: Models, state: CustomerState, settings: SegmentationSettings, now: datetime
+) -> tuple[Candidate, ScoringModelPublished]:
+    """Fit a scoring model and test it. Raises ValueError where there is too little to fit to."""
     today = (now.date() - EPOCH).days
     known = await in_store(store.newest, 1)
     version = max(known[0]["_id"] if known else 0, models.version) + 1
@@ -143,25 +146,40 @@ async def keep_and_publish(found: Candidate, published: ScoringModelPublished, a
     return True
 
 
-async def publish_what_was_kept(kept: store.Kept, known: Models, append: Append) -> None:
-    """Let every worker know of the newest accepted fit where that is newer than what was published. A repeat is the same event."""
-    if kept.accepted_version > known.version:
-        log.info("fit %d was accepted and not published: it is published now", kept.accepted_version)
-        await append(SCORING_MODELS, Message(FITTED.encode(), kept.event))
+async def publish_what_was_kept(kept: store.Kept, known: Models, append: Append) -> bool:
+    """Let every worker know of the newest accepted fit and need model where they are newer than what was published.
+
+    A repeat is the same event. False where there was nothing to say.
+    """
+    needs = await publish_needs_that_were_kept(kept, known, append)
+    if kept.accepted_version <= known.version:
+        return needs
+    log.info("fit %d was accepted and not published: it is published now", kept.accepted_version)
+    await append(SCORING_MODELS, Message(FITTED.encode(), kept.event))
+    return True
 
 
 async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]:
-    """One refit, with the broker and the database of the settings; the answer says what became of it. Raises Unavailable and ValueError."""
+    """One refit, with the broker and the database of the settings; the answer says what became of it. Raises Unavailable and ValueError.
+
+    Where there is too little to fit scores to, needs are fitted all the same.
+    """
     servers = settings.kafka_bootstrap_servers
     sources = Sources(partial(read_partition, servers, SEGMENTATION_STATE), partial(read_partition, servers, SCORING_MODELS))
     connect(store.ALIAS, settings.mongodb_uri)
     publisher = KafkaPublisher(servers)
     try:
         await publisher.start()
-        known = load_shipped_models(settings.scoring_model)
-        await read_published(sources.read_models, known)
-        await publish_what_was_kept(await in_store(store.look_back), known, publisher.append)
-        found, published = await fit(sources, settings, now)
+        models = load_shipped_models(settings.scoring_model)
+        await read_published(sources.read_models, models)
+        if await publish_what_was_kept(await in_store(store.look_back), models, publisher.append):
+            await read_published(sources.read_models, models)
+        state = await read_rows(sources.read_changelog)
+        needs = await refit_needs(models, state, now, publisher.append)
+        try:
+            found, published = await fit(models, state, settings, now)
+        except ValueError as too_little:
+            raise ValueError(f"{too_little}; needs: {needs['why']}") from too_little
         first = await keep_and_publish(found, published, publisher.append)
     finally:
         await publisher.stop()
@@ -173,6 +191,7 @@ async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]
         "customers": found.customers,
         **{name: published.parameters[name] for name in ("r", "alpha", "a", "b", "p", "q", "v")},
         **published.back_test,
+        "needs": needs,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from services.segmentation import metrics
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Gathering
+from services.segmentation.domain.need_labels import period_of
 from services.segmentation.domain.scoring import margin_share_of
 from services.segmentation.domain.summary import Tally
 from services.segmentation.markets import Known
@@ -20,6 +21,8 @@ from services.segmentation.worker import Worker
 
 SLICE_ROWS = 8192
 """About 20 ms of work."""
+SLICE_NEEDS = 3072
+"""Rows of a slice whose needs are looked at: about as much again."""
 ENOUGH_SECONDS = 0.015
 """No further slice is begun in a tick that has taken this long."""
 
@@ -50,6 +53,7 @@ class Rescoring:
         self._done: Owners = frozenset()
         self._finished = 0.0
         self._slices: Iterator[Slice] | None = None
+        self._period = 0
         self._gathered: dict[int, Gathering] = {}
         self._seen: dict[int, Known] = {}
         self._owes_a_round = False
@@ -96,7 +100,7 @@ class Rescoring:
             return False
         self._worker.take_up_what_is_new()
         self._begun_ms, self._done, self._worked, self._tallies = now_ms, owners, 0.0, {}
-        self._gathered, self._seen = {}, {}
+        self._gathered, self._seen, self._period = {}, {}, period_of(now_ms // DAY_MS)
         self._slices = self._walk()
         return True
 
@@ -116,13 +120,23 @@ class Rescoring:
         for number in sorted(self._worker.owned):
             start, owned = 0, self._worker.owned.get(number)
             while owned is not None and self._worker.owned.get(number) is owned and start < owned.state.count:
-                yield Slice(owned, np.arange(start, min(start + SLICE_ROWS, owned.state.count), dtype=np.int64))
-                start += SLICE_ROWS
+                due = self._slice(owned, start)
+                yield due
+                start += len(due.rows)
             # Who lost the partition meanwhile, even if it is back, has not seen all of its rows.
             if owned is not None and self._worker.owned.get(number) is owned:
                 owned.had_turns(self._worker.judged_by)
                 # Here and not at the end of the round: sorting a million amounts at once would take longer than a slice.
                 self._seen[number] = Known(self._gathered.pop(number, Gathering()).sample(), owned.generation)
+
+    def _slice(self, owned: Owned, start: int) -> Slice:
+        """The next rows: fewer where the needs of many have to be looked at."""
+        end = min(start + SLICE_ROWS, owned.state.count)
+        if self._worker.needs is not None:
+            owned.look_at_needs(self._worker.needs, self._period)
+            due = np.flatnonzero(owned.state.need_due[start:end])
+            end = start + int(due[SLICE_NEEDS]) if len(due) > SLICE_NEEDS else end
+        return Slice(owned, np.arange(start, end, dtype=np.int64))
 
     async def _take(self, due: Slice) -> None:
         worker, owned = self._worker, due.owned
@@ -130,11 +144,13 @@ class Rescoring:
             return
         await worker.write(owned)
         number = owned.change_number
+        needs_before = owned.assign_needs(due.rows, worker.judgement(), worker.judged_before())
         if owned.silent_rounds:
             scores = owned.settle_silently(due.rows, worker.judgement())
         else:
             now_ms = np.full(len(due.rows), worker.now_ms(), dtype=np.int64)
-            scores = owned.settle(due.rows, worker.trigger(now_ms, Cause.TIME), worker.judgement())
+            trigger = replace(worker.trigger(now_ms, Cause.TIME), needs_before=needs_before)
+            scores = owned.settle(due.rows, trigger, worker.judgement())
         self._gathered.setdefault(owned.number, Gathering()).add(scores)
         self._tallies.setdefault(owned.number, Tally()).add(scores)
         if owned.turned != EVERY_ROW:

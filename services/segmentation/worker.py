@@ -14,6 +14,7 @@ from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import market_of, sample_of
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
+from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.scoring import Question, score
 from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Judgement, Segments
 from services.segmentation.markets import Markets
@@ -53,9 +54,11 @@ class Worker:
     reading: Reading = field(init=False)
     asked_traits: frozenset[str] = frozenset()
     """Named by a question that is being answered."""
+    needs: NeedLabels | None = None
+    """In use."""
     margin_share: float | None = None
     """Of all revenue whose cost is known."""
-    _before: tuple[ScoringModel, Segments] | None = None
+    _before: tuple[ScoringModel, Segments, NeedLabels | None] | None = None
     """In use until now, as long as rows wait for their turn."""
 
     def __post_init__(self) -> None:
@@ -68,29 +71,42 @@ class Worker:
 
     def judgement(self) -> Judgement:
         """What customers are judged by now."""
-        return Judgement(self.ask(), self.segments)
+        return Judgement(self.ask(), self.segments, self.needs)
 
     @property
     def judged_by(self) -> str:
         """The name of that."""
-        return f"{self.model.name}/{self.segments.version}"
+        return f"{self.model.name}/{self.segments.version}/{self.needs.version if self.needs is not None else 0}"
 
     def trigger(self, at_ms: Integers, cause: Cause) -> Trigger:
         """Why rows are settled now."""
         if self._before is None:
             # After a start in the middle of a take-up nobody knows any more which rules were new.
             return Trigger(at_ms, cause, changed_bits=OWN_BITS)
-        model, segments = self._before
-        return Trigger(at_ms, cause, Judgement(self._ask(model), segments), self.segments.changed_since(segments))
+        before = self.judged_before()
+        return Trigger(at_ms, cause, before, self.segments.changed_since(before.segments) if before is not None else 0)
+
+    def judged_before(self) -> Judgement | None:
+        """What customers were judged by until now, as long as rows wait for their turn; None where it is the same, or nobody knows."""
+        if self._before is None:
+            return None
+        model, segments, needs = self._before
+        return Judgement(self._ask(model), segments, needs)
 
     def judge_by(self, market: Market) -> None:
-        """At a start: from here on everyone is judged by this market, and by the model that fits it."""
+        """At a start: from here on everyone is judged by this market, and by the models that fit it."""
+        if not self.owned:
+            self.needs = self.models.needs
         self.market = market
         self.model = self.models.best_for(market)
 
     def has_something_new(self) -> bool:
         """Is there another model, or are there other rules, than those in use?"""
-        return self.models.best_for(self.market) != self.model or self._newest_segments() is not self.segments
+        return (
+            self.models.best_for(self.market) != self.model
+            or self._newest_segments() is not self.segments
+            or self.models.needs is not self.needs
+        )
 
     def wanted_traits(self) -> frozenset[str]:
         """The traits that rules in use, and those waiting for their turn, name; and those that somebody asks about."""
@@ -110,9 +126,9 @@ class Worker:
         """Between two rounds of re-scoring: begin to judge by the best model and the newest rules there are by now."""
         if not self.has_something_new():
             return
-        before = (self.model, self.segments)
+        self._before = (self.model, self.segments, self.needs)
         self.model, self.segments = self.models.best_for(self.market), self._newest_segments()
-        self._before, self.new_segments = before, None if self.segments is self.new_segments else self.new_segments
+        self.needs, self.new_segments = self.models.needs, None if self.segments is self.new_segments else self.new_segments
         log.info("customers are judged by %s now", self.judged_by)
         for owned in self.owned.values():
             owned.take_up(self.judged_by)

@@ -22,8 +22,48 @@ class ConsentStatement(Contract):
     granted: bool
 
 
+LeadSource = Literal["advertisement", "website", "sales_person", "exhibition", "call", "other"]
+AssetKind = Literal["vehicle", "device", "contract"]
+Day = Annotated[str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")]
+Kilometres = Annotated[int, Field(ge=0, le=10_000_000)]
+
+
+class DecisionMaker(Contract):
+    """A person of a firm who decides. What is absent was not said, and stays as it was."""
+
+    person_id: Name
+    """As the firm's source calls the person: for ever, within the firm."""
+    name: Name | None = None
+    role: Name | None = None
+    channel: Channel | None = None
+    reference: Reference | None = None
+    """Where the person is reached."""
+    has_left: bool | None = None
+
+
+class Asset(Contract):
+    """What a customer owns that needs care. What is absent was not said, and stays as it was."""
+
+    asset_id: Name
+    kind: AssetKind | None = None
+    label: Name | None = None
+    since: Day | None = None
+    """Bought, first registered, or begun."""
+    service_every_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    service_every_km: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    serviced_on: Day | None = None
+    serviced_at_km: Kilometres | None = None
+    odometer_km: Kilometres | None = None
+    """Read at the time of the event."""
+    warranty_ends_on: Day | None = None
+    renews_on: Day | None = None
+    """When the contract ends unless it is renewed."""
+    is_gone: bool | None = None
+    """Sold, scrapped, or ended."""
+
+
 class CustomerIdentified(EventData):
-    """A form, shop or loyalty desk names somebody: references that belong together, traits, consents, wishes."""
+    """A form, shop or loyalty desk names somebody: references that belong together, traits, consents, wishes, what they own."""
 
     event_type: ClassVar[str] = "dear.CustomerIdentified"
 
@@ -34,6 +74,11 @@ class CustomerIdentified(EventData):
     language: Name | None = None
     time_zone: Name | None = None
     customer_type: CustomerType | None = None
+    lead_source: LeadSource | None = None
+    """What brought the customer."""
+    decision_makers: Annotated[tuple[DecisionMaker, ...], Field(max_length=32)] = ()
+    """Of a trader."""
+    assets: Annotated[tuple[Asset, ...], Field(max_length=32)] = ()
 
 
 class ConsentChanged(EventData):

@@ -47,6 +47,15 @@ class Scores(Contract):
     next_purchase_on: Day | None = None
     """When the next purchase is due if the customer has not left: as likely before as after. Null for who never bought, where only
     ranks are known, and where it lies more than ten years off."""
+    need_segment: Name | None = None
+    """`need_1` to `need_8`: with whom the customer has in common what is bought. Null before there is a need model, and for who bought
+    nothing that it knows."""
+    needs: tuple[Name, ...] = ()
+    """Up to three categories that the customer buys most lines of, strongest first; older lines count less."""
+    stated_needs: tuple[Name, ...] = ()
+    """Up to five needs that the customer has stated within a year, in surveys or otherwise, newest first."""
+    bonds: tuple[Name, ...] = ()
+    """Which of the four bonds the customer has: financial, social, customization, structural."""
 
 
 class ScoresComputed(EventData):
@@ -104,6 +113,42 @@ class ScoringModelPublished(EventData):
     customers: Annotated[int, Field(ge=0)] = 0
     back_test: dict[Name, float] = Field(default_factory=dict)
     """How it did on the newest window whose outcome is known: auc, brier, calibration, total_error, and what was in use then beside it."""
+
+
+class NeedSegment(Contract):
+    """People who buy alike."""
+
+    number: Annotated[int, Field(ge=1, le=8)]
+    """Stays what it is from model to model; the segment `need_<number>` holds these customers."""
+    name: Name
+    """What they buy more of than others."""
+    categories: tuple[Name, ...] = ()
+    """What tells them apart, strongest first."""
+    share: Share
+    """Of the customers with any purchase of a known category, when the model was fitted."""
+    centre: Annotated[tuple[float, ...], Field(max_length=20)]
+    """By direction."""
+
+
+class NeedModelPublished(EventData):
+    """A fitted need model that every segmentation worker finds customers' need segments with from now on.
+
+    A customer's decayed lines by category, as logarithms (log 1 + x) times `weights` and brought to length 1, times `directions`, lie
+    nearest to one of the centres.
+    """
+
+    event_type: ClassVar[str] = "dear.NeedModelPublished"
+
+    version: Annotated[int, Field(ge=1)]
+    fitted_at: Time
+    customers: Annotated[int, Field(ge=0)]
+    """Who have bought anything of these categories."""
+    categories: Annotated[tuple[Name, ...], Field(max_length=64)]
+    weights: Annotated[tuple[float, ...], Field(max_length=64)]
+    """By category: how rare it is."""
+    directions: Annotated[tuple[Annotated[tuple[float, ...], Field(max_length=20)], ...], Field(max_length=64)]
+    """By category: its part in each direction."""
+    segments: Annotated[tuple[NeedSegment, ...], Field(min_length=1, max_length=8)]
 
 
 class ValuesSpread(Contract):

@@ -13,7 +13,7 @@ from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.offers import OfferDecided, PointsPosted
 from shared.contracts.products import ProductPublished
 from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
-from shared.contracts.scores import MarketSampled, ScoresComputed, ScoringModelPublished, SegmentEntered, SegmentLeft
+from shared.contracts.scores import MarketSampled, NeedModelPublished, ScoresComputed, ScoringModelPublished, SegmentEntered, SegmentLeft
 
 PARTITION_COUNT = 8
 """For life: another count would move keys, and needs a new version of the topic."""
@@ -82,7 +82,7 @@ SEGMENTATION_STATE = Topic(
     producers=("segmentation",), consumers=(), compacted=True, compaction_lag=timedelta(hours=1),
 )  # fmt: skip
 SCORING_MODELS = Topic(
-    "scoring-models-v1", (ScoringModelPublished, MarketSampled), key="model or sample name",
+    "scoring-models-v1", (ScoringModelPublished, NeedModelPublished, MarketSampled), key="model or sample name",
     producers=("segmentation",), consumers=(), compacted=True,
 )  # fmt: skip
 SCORES = Topic(

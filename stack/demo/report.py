@@ -82,6 +82,7 @@ def _more(up: dict[str, Any], outcomes: dict[str, Any], ledger: dict[str, Any], 
     services = up["services"]
     return {
         "overlapping": ask(services["segmentation"] + "/v1/segments")["segments"],
+        "needs": ask(services["segmentation"] + "/v1/needs")["segments"],
         "outcomes": outcomes,
         "ledger": ledger,
         "offers": offers,

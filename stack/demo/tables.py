@@ -58,9 +58,14 @@ def _who(report: Report, source: str) -> Table:
         if count:
             table.add_row(SEGMENTS.get(name, _words(name)), f"{count:,}", _share(count, found["customers"]))
     table.add_section()
+    needs = {need["segment"]: need["name"] for need in report.more["needs"]}
     for name, count in sorted(report.more["overlapping"].items(), key=lambda item: -item[1]):
-        if count:
+        if count and name not in needs:
             table.add_row(f"also: {_words(name)}", f"{count:,}", _share(count, found["customers"]))
+    table.add_section()
+    for segment, name in needs.items():
+        count = report.more["overlapping"][segment]
+        table.add_row(f"need: {name.lower()}", f"{count:,}", _share(count, found["customers"]))
     table.add_section()
     table.add_row("all customers", f"{found['customers']:,}", "")
     table.add_row("their purchases", f"{found['purchases']:,}", "")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shared.clock import ClockMode
 from stack.apache_kafka import ApacheKafka
 from stack.demo.run import OPEN_INGEST
 from stack.ports import SERVICES, ports_from
@@ -17,12 +18,14 @@ from stack.process import free_port, free_port_base
 from stack.supervisor import Options, Supervisor
 from tests.conftest import TEST_BROKER
 
+RESCORE_SECONDS = 3
+
 
 class System:
     """A whole system that a test may start, stop, and start again in the same data directory."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
+    def __init__(self, data_dir: Path, clock: ClockMode = "replay", **environment: str) -> None:
+        self.data_dir, self._clock, self._environment = data_dir, clock, {**OPEN_INGEST, **environment}
         self.said: list[str] = []
         self._kafka = ApacheKafka(data_dir / "kafka", free_port()) if TEST_BROKER == "kafka" else None
         self.supervisor: Supervisor | None = None
@@ -33,7 +36,7 @@ class System:
         if self._kafka is not None:
             self._kafka.start()
         kafka = self._kafka.bootstrap_servers if self._kafka else None
-        options = Options(self.data_dir, ports_from(free_port_base()), "replay", kafka=kafka, environment=OPEN_INGEST)
+        options = Options(self.data_dir, ports_from(free_port_base()), self._clock, kafka=kafka, environment=self._environment)
         self.supervisor = Supervisor(options, self.said.append)
         up = self.supervisor.start()
         self._watching = threading.Thread(target=self.supervisor.run, daemon=True)
@@ -66,7 +69,16 @@ class System:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One system for a module's tests, which build on each other."""
-    running = System(tmp_path_factory.mktemp("system"))
+    yield from _running(System(tmp_path_factory.mktemp("system")))
+
+
+@pytest.fixture(scope="module")
+def live_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The same by the wall's clock, and everyone is re-scored often."""
+    yield from _running(System(tmp_path_factory.mktemp("system"), "live", DEAR_RESCORE_SECONDS=str(RESCORE_SECONDS)))
+
+
+def _running(running: System) -> Iterator[System]:
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):
         os.environ.pop(name, None)
     try:

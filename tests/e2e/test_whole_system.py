@@ -103,7 +103,7 @@ def test_sending_everything_again_changes_nothing(system, up, history):
     assert tills.flight.latencies_ms == []
 
 
-def test_a_day_decides_what_waited_for_the_morning(system, up):
+def test_a_day_decides_what_waited_for_the_morning(system, up, history):
     for _ in range(3):
         advance_clocks(up, 8 * 3600)
         wait_until_quiet(up, PATIENCE_SECONDS)
@@ -118,6 +118,12 @@ def test_a_day_decides_what_waited_for_the_morning(system, up):
     assert offers["sent"] <= mails["received"] <= offers["sent"] + offers["unknown"]
     assert max(Counter((*mail["to"], mail["subject"]) for mail in mails["messages"]).values()) == 1
     assert offers["total"] == sum(offers[name] for name in ("held_out", "sent", "failed", "unknown")) + sum(offers["suppressed"].values())
+    # Each mail happened to its reader, once, although the process that told of it was killed; and it is nothing that they redeemed.
+    totals = ask(f"{up['services']['segmentation']}/v1/totals")
+    redeemed = history.expected().coupon_redemptions
+    assert (totals["coupon_redemptions"], totals["interactions"]) == (redeemed, redeemed + offers["sent"])
+    assert ask(f"{up['services']['identity']}/v1/outcomes?topic={PURCHASES.name}")["accepted"] == BASKETS
+    assert ask(f"{up['services']['identity']}/v1/outcomes")["quarantined"] == 0
 
 
 def sale(number, **data):

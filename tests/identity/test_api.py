@@ -286,10 +286,41 @@ async def test_a_customer_is_found_by_any_reference_and_spelling(world: World) -
         assert is_problem(await client.get("/v1/customers/lookup"), 422)
 
 
+async def names_found(client: httpx.AsyncClient, text: str) -> list[str]:
+    answer = await client.get("/v1/customers", params={"search": text})
+    return sorted(each["traits"]["name"] for each in answer.json()["customers"])
+
+
+async def test_a_customer_is_found_by_any_part_of_the_name_that_it_has_now(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(identify("1", (CARD,), traits={"name": "Ann Smith"}), identify("2", ("user:2",), traits={"name": "Anna Smythe"}))
+        assert await names_found(client, "ann") == ["Ann Smith", "Anna Smythe"]
+        assert await names_found(client, "smi ann") == ["Ann Smith"]
+        await world.send(identify("3", (CARD,), at=day(1), traits={"name": "Ann Jones"}))
+        await world.send(identify("4", (CARD,), at=day(-1), traits={"name": "Ann Young"}))
+        assert await names_found(client, "smith") == await names_found(client, "young") == []
+        assert await names_found(client, "jones") == ["Ann Jones"]
+
+
+async def test_each_value_says_who_said_it_when(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(identify("1", traits={"name": "Ann"}, language="th"), identify("2", at=day(1), traits={"city": "Bangkok"}))
+        said = (await client.get("/v1/customers/lookup", params={"reference": CARD})).json()["said"]
+        assert said["traits"]["city"] == {"value": "Bangkok", "at": day(1).isoformat(), "source": "till/1", "event": "2"}
+        assert (said["traits"]["name"]["event"], said["wishes"]["language"]["value"]) == ("1", "th")
+
+
+async def test_a_number_is_looked_up_as_the_shop_dials_it(world: World) -> None:
+    async with client_of(world, IdentitySettings(home_region="TH")) as client:
+        await world.send(purchase("1", "phone:+66812345678"))
+        assert (await client.get("/v1/customers/lookup", params={"reference": "phone:081-234-5678"})).status_code == 200
+        assert (await client.get("/v1/customers", params={"search": "081 234 5678"})).json()["customers"]
+
+
 async def test_customers_and_histories_are_paged_in_a_stable_order(world: World) -> None:
     async with client_of(world) as client:
-        await world.send(*(purchase(f"c{number}", f"loyalty_card:{number}") for number in range(5)))
-        await world.send(*(purchase(f"p{number}", "loyalty_card:0", at=day(number // 2)) for number in range(7)))
+        await world.send(*(purchase(f"c{number}", f"loyalty_card:c{number}") for number in range(5)))
+        await world.send(*(purchase(f"p{number}", "loyalty_card:c0", at=day(number // 2)) for number in range(7)))
         ids: list[str] = []
         after: str | None = ""
         while after is not None:
@@ -298,7 +329,7 @@ async def test_customers_and_histories_are_paged_in_a_stable_order(world: World)
             after = page["next"]
         assert ids == sorted(set(ids))
         assert len(ids) == 5
-        customer = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:0"})).json()["customer_id"]
+        customer = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:c0"})).json()["customer_id"]
         events: list[dict[str, Any]] = []
         params: dict[str, Any] = {"limit": 3}
         while params.get("after", "") is not None:
@@ -307,6 +338,58 @@ async def test_customers_and_histories_are_paged_in_a_stable_order(world: World)
             params["after"] = page["next"]
         assert [event["id"] for event in events] == ["p6", "p4", "p5", "p2", "p3", "c0", "p0", "p1"]
         assert is_problem(await client.get(f"/v1/customers/{customer}/events", params={"after": "x"}), 422)
+
+
+FIRM: dict[str, Any] = {
+    "references": [CARD],
+    "traits": {"name": "Siam Print", "latitude": "13.7563", "longitude": "100.5018"},
+    "customer_type": "wholesaler",
+    "lead_source": "exhibition",
+    "decision_makers": [{"person_id": "g", "name": "Grace", "role": "buyer"}],
+    "assets": [{"asset_id": "van", "kind": "vehicle", "since": "2026-01-01", "service_every_days": 180, "odometer_km": 100}],
+}
+
+
+async def test_an_update_is_shown_once_the_answer_says_so(world: World) -> None:
+    async with client_of(world) as client:
+        asking = asyncio.create_task(client.post("/v1/customers/updates", json=FIRM))
+        while not world.bus.records(CUSTOMER_UPDATES):
+            await asyncio.sleep(0.01)
+        await world.bus.settle()
+        answer = await asking
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()
+        assert (shown["customer_type"], shown["lead_source"]) == ("wholesaler", "exhibition")
+        assert shown["decision_makers"] == [{"person_id": "g", "name": "Grace", "role": "buyer"}]
+        assert shown["assets"][0]["due"] == [{"on": "2026-06-30", "reason": "service_by_date"}]
+        assert (await client.get("/v1/customers/lookup", params={"reference": CARD})).json() == shown
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"references": []}, {"references": ["user:null"]}, {"lead_source": "luck"}, {"assets": [{"asset_id": "a", "since": "2026-02-30"}]}],
+)
+async def test_an_update_that_cannot_be_is_refused(world: World, change: dict[str, Any]) -> None:
+    async with client_of(world) as client:
+        assert (await client.post("/v1/customers/updates", json={**FIRM, **change})).status_code == 422
+        assert not world.bus.records(CUSTOMER_UPDATES)
+
+
+async def test_the_nearest_service_point_of_a_customer(world: World) -> None:
+    hours = {day: ["00:00-00:00"] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
+    near = {"id": "1", "name": "Silom", "latitude": 13.72, "longitude": 100.53, "time_zone": "Asia/Bangkok"}
+    far = {"id": "2", "name": "Nimman", "latitude": 18.79, "longitude": 98.97, "time_zone": "Asia/Bangkok", "hours": hours}
+    async with client_of(world, IdentitySettings(service_points=(far, near))) as client:
+        await world.send(identify("1", (CARD,), traits=FIRM["traits"]))
+        customer = (await client.get("/v1/customers/lookup", params={"reference": CARD})).json()["customer_id"]
+        found = (await client.get("/v1/service-points/nearest", params={"customer_id": customer})).json()["service_points"]
+        assert [(each["name"], each["is_open"]) for each in found] == [("Silom", False), ("Nimman", True)]
+        assert 4 < found[0]["distance_km"] < 6
+        asked = {"latitude": 13.7, "longitude": 100.5, "is_open": True}
+        assert [each["id"] for each in (await client.get("/v1/service-points/nearest", params=asked)).json()["service_points"]] == ["2"]
+        assert len((await client.get("/v1/service-points")).json()["service_points"]) == 2
+        assert is_problem(await client.get("/v1/service-points/nearest"), 422)
+        assert is_problem(await client.get("/v1/service-points/nearest", params={"customer_id": "nobody"}), 404)
 
 
 CONSENT = {"purpose": "marketing", "channel": "email", "granted": True}
@@ -364,6 +447,11 @@ async def test_the_overview_counts(world: World) -> None:
             "accepted": 4, "anonymous": 4, "repeated": 1, "quarantined": 1, "lost": 0, "parked": 1, "merges_refused": 1,
             "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"merges_off": 1}},
         }  # fmt: skip
+        of_updates = (await client.get("/v1/outcomes", params={"topic": CUSTOMER_UPDATES.name})).json()
+        assert of_updates == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+        of_purchases = (await client.get("/v1/outcomes", params={"topic": PURCHASES.name})).json()
+        assert {name: of_purchases[name] + of_updates[name] for name in of_updates} == {name: outcomes[name] for name in of_updates}
+        assert sum((await client.get("/v1/outcomes", params={"topic": "elsewhere"})).json().values()) == 0
         assert (await client.get("/v1/summary")).json() == {"customers": 2, "events": 8, "anonymous": 4}
         [parked] = (await client.get("/v1/outcomes/parked")).json()["outcomes"]
         assert parked["reason"] == "negative_amount"

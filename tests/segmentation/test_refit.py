@@ -12,6 +12,8 @@ import pytest
 from services.segmentation.markets import Markets
 from services.segmentation.modelling import refit_in_process
 from services.segmentation.models_in_use import FITTED
+from services.segmentation.refit import take_published
+from services.segmentation.shipped import load_shipped_models
 from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded
 from shared.contracts.scores import ScoringModelPublished, SegmentEntered
@@ -24,6 +26,8 @@ from tests.segmentation.test_whole import START, a_shop, fresh, play
 
 __all__ = ["fresh"]
 CUSTOMERS_TOLD = 1500
+GENRES = ("opera", "organ", "punk", "metal", "swing", "bebop", "polka", "waltz")
+"""Of which each customer likes two."""
 
 
 def cd_shop() -> list[Message]:
@@ -36,7 +40,8 @@ def cd_shop() -> list[Message]:
         key = derived_id("profile", f"user:{row.customer_id}").encode()
         at = partition_for(key)
         origin = Position("origin-id", at, next(offsets[at]))
-        lines = (PurchaseLine(sku="cd", quantity=1, amount_minor=row.amount_minor),)
+        genre = GENRES[row.customer_id % 4 * 2 + n % 2]
+        lines = (PurchaseLine(sku="cd", quantity=1, amount_minor=row.amount_minor, department=genre),)
         data = PurchaseRecorded(reference=f"user:{row.customer_id}", store="web", currency="USD", lines=lines)
         event = envelope(data, id=str(n), source="cdnow", time=START + (row.day - first))
         messages.append(Message(key, event.model_dump_json().encode(), (origin_header(origin, 0),)))
@@ -66,6 +71,13 @@ def test_a_fit_to_our_own_customers_replaces_ranks_and_starts_nothing(
             assert fits["settings"] == {"scoring_model": "groceries", "defection_horizon_days": 90, "needs_by": "department"}
             await shop.wait_for("/v1/scores?limit=1", lambda answer: answer["customers"][0]["model"].startswith("fitted-"))
             assert (await shop.get("/v1/totals"))["purchases"] == len(told)
+            needs = await shop.wait_for("/v1/needs", lambda answer: sum(each["customers"] for each in answer["segments"]) == CUSTOMERS_TOLD)
+            liked = {frozenset(each["categories"][:2]) for each in needs["segments"]}
+            assert {frozenset(GENRES[at : at + 2]) for at in range(0, 8, 2)} <= liked
+            best = (await shop.get("/v1/scores?limit=1"))["customers"][0]
+            named = {each["segment"]: each["name"] for each in needs["segments"]}
+            assert best["need_segment"] in best["segments"]
+            assert {name.lower() for name in named[best["need_segment"]].split(", ")} & set(best["needs"])
         async with a_shop(broker, database, tmp_path) as shop:
             await shop.wait_for("/v1/scores?limit=1", lambda answer: answer["customers"][0]["model"].startswith("fitted-"))
         records = await everything(broker, SCORING_MODELS)
@@ -80,6 +92,12 @@ def test_a_fit_to_our_own_customers_replaces_ranks_and_starts_nothing(
         changes = [record.value or b"" for record in await everything(broker, SEGMENT_CHANGES)]
         causes = {Event[SegmentEntered].model_validate_json(each).data.cause for each in changes if b"SegmentEntered" in each}
         assert {"event", "model"} <= causes
+        models = load_shipped_models("groceries")
+        take_published(records, models)
+        assert models.needs is not None
+        assert models.needs.version == needs["model"]["version"]
+        entered = [Event[SegmentEntered].model_validate_json(each).data for each in changes if b"SegmentEntered" in each]
+        assert {each.cause for each in entered if each.segment.startswith("need_")} <= {"model", "time"}
 
     play(story)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from services.campaigns.api import loyalty, offers, programs
+from services.campaigns.api import export, loyalty, offers, programs
 from services.campaigns.settings import CampaignsSettings
 from shared.clock import Clock
 
@@ -15,4 +15,5 @@ def create_router(clock: Clock, settings: CampaignsSettings) -> APIRouter:
     router.include_router(loyalty.create_router(settings.point_value_minor))
     router.include_router(offers.create_router())
     router.include_router(programs.create_router(clock))
+    router.include_router(export.router)
     return router

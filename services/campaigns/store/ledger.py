@@ -7,7 +7,7 @@ under the id that the purchase's entry will have: it holds no points and is nobo
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
@@ -17,7 +17,7 @@ from mongoengine import DateTimeField, Document, IntField, ListField, StringFiel
 from pymongo.errors import CursorNotFound
 
 from services.campaigns.domain.loyalty import LedgerEntry, Refunds
-from shared.mongo import find_by, insert_new
+from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new
 
 Taken = tuple[tuple[str, int], ...]
 """Refunds as a register holds them."""
@@ -198,6 +198,13 @@ def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[
         wanted["$or"] = older
     found: Iterable[dict[str, Any]] = _entries().find(wanted).sort([("occurred_at", -1), ("_id", -1)]).limit(limit)
     return [{"id": entry.pop("_id"), **entry} for entry in found]
+
+
+def every(since: datetime | None) -> Iterator[list[dict[str, Any]]]:
+    """All entries, in no order, in pages; or those posted at that time or later."""
+    wanted: dict[str, Any] = {"kind": {"$ne": AWAITED}} | ({} if since is None else {"posted_at": {"$gte": since}})
+    told = dict.fromkeys((*_FIELDS, "posted_at"), 1)
+    return in_pages({"id": entry.pop("_id"), **entry} for entry in _entries().find(wanted, told).batch_size(PAGE_ROWS))
 
 
 def sum_of(profile: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from mongoengine import DateTimeField, DictField, Document, IntField, StringFiel
 from pymongo import UpdateOne
 
 from services.campaigns.domain.offers import Offer, OfferStatus, Skipped
-from shared.mongo import find_by, insert_new
+from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new
 
 REPUBLISH_COUNT = 500
 
@@ -185,6 +185,12 @@ def skip_counts() -> list[tuple[str, str, int]]:
     """How many causes led to no offer, by program and reason."""
     group = {"$group": {"_id": {"program": "$program", "reason": "$reason"}, "count": {"$sum": 1}}}
     return [(row["_id"]["program"], row["_id"]["reason"], row["count"]) for row in _skips().aggregate([group])]
+
+
+def every(since: datetime | None) -> Iterator[list[dict[str, Any]]]:
+    """All offers, in no order, in pages; or those decided or settled at that time or later."""
+    wanted: dict[str, Any] = {} if since is None else {"$or": [{"decided_at": {"$gte": since}}, {"settled_at": {"$gte": since}}]}
+    return in_pages({"id": offer.pop("_id"), **offer} for offer in _offers().find(wanted).batch_size(PAGE_ROWS))
 
 
 def page(customer: str, after: str | None, limit: int) -> list[dict[str, Any]]:

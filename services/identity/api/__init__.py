@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, keys, overview, poslog, segment, shopify, timeline
+from services.identity.api import customers, events, export, keys, overview, poslog, segment, service_points, shopify, timeline
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -16,14 +16,21 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit))
+    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit), settings.naming)
     ways_in = (
         events.create_router(edge),
         segment.create_router(edge),
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
-    rest = (customers.create_router(edge, clock), overview.router, timeline.router, keys.create_router(settings.pepper, wall))
+    rest = (
+        customers.create_router(edge, clock),
+        service_points.create_router(settings.places, clock),
+        overview.router,
+        timeline.router,
+        export.router,
+        keys.create_router(settings.pepper, wall),
+    )
     router = APIRouter(prefix="/v1")
     for part in (*ways_in, *rest):
         router.include_router(part)

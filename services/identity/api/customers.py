@@ -8,29 +8,48 @@ import binascii
 import json
 import time
 import uuid
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.identity.api.edge import Edge
-from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
-from services.identity.domain.references import normalise, spellings
-from services.identity.store import customers, references, timeline
+from services.identity.domain.assets import OwnedAsset, assets_of, due
+from services.identity.domain.customers import (
+    LEAD_SOURCE,
+    CustomerState,
+    Said,
+    as_published,
+    decision_makers_of,
+    join,
+    microseconds,
+    moment,
+    what_it_says,
+)
+from services.identity.domain.events import SEPARATOR, SourceEvent, statements
+from services.identity.domain.names import is_called, names_of, words_of
+from services.identity.domain.references import NamesNobody, Naming
+from services.identity.store import customers, names, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
 from shared.access.scopes import Scope
 from shared.clock import Clock
-from shared.contracts.customers import ConsentChanged, ConsentStatement
-from shared.contracts.envelope import Name, Reference, envelope
+from shared.contracts.customers import ConsentChanged, ConsentStatement, CustomerIdentified
+from shared.contracts.envelope import Event, Name, Reference, envelope
 from shared.mongo import in_store
 from shared.problems import Problem
 
 API_SOURCE = "dear/identity/api"
 EFFECT_SECONDS = 2.0
 _POLL_SECONDS = 0.02
+Effect = Callable[[CustomerState, SourceEvent], bool]
+FOUND_MAX = 50
+"""Customers that a search by name shows: who has more before him types more."""
+CANDIDATES_MAX = 250
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -43,6 +62,15 @@ class ConsentRequest(BaseModel):
     source: Name = API_SOURCE
 
 
+class CustomerUpdate(CustomerIdentified):
+    """What is known of one customer now: traits, wishes, where it came from, who decides there, and what it owns."""
+
+    model_config = ConfigDict(strict=False)
+
+    at: AwareDatetime | None = None
+    source: Name = API_SOURCE
+
+
 def create_router(edge: Edge, clock: Clock) -> APIRouter:
     """Customers and consents."""
     router = APIRouter(prefix="/customers", tags=["customers"])
@@ -51,9 +79,9 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     stating = [needs(Scope.PROFILES_WRITE, Scope.INGEST)]
 
     @router.get("/lookup", dependencies=reading)
-    async def lookup(reference: str) -> dict[str, Any]:
-        """The customer that a reference means."""
-        state = await in_store(_by_reference, reference)
+    async def lookup(reference: str, store: str | None = None) -> dict[str, Any]:
+        """The customer that a reference means; `store` says where a phone number without a country code was written down."""
+        state = await in_store(customers.with_reference, _spelt(reference, store, edge.naming))
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
@@ -61,9 +89,9 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
     @router.get("", dependencies=reading)
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
-        """Customers in the order of their ids; `search` finds those with a reference, its type left out or not."""
+        """Customers in the order of their ids; `search` finds those with a reference, typed or not, or up to 50 who are called so."""
         if search is not None:
-            matching = await in_store(_search, search)
+            matching = await in_store(_search, search, edge.naming)
             about_all(state.customer_id for state in matching)
             return {"customers": [_view(state) for state in matching], "next": None}
         found = await in_store(customers.page_after, after, limit)
@@ -73,7 +101,16 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.post("/consents", dependencies=stating)
     async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
         """State consents. 200 with the customer once they are in force; 202 where that takes longer than two seconds."""
-        return await _change_consents(asked, idempotency_key or uuid.uuid4().hex, asked.at or clock.now(), edge)
+        said = ConsentChanged(reference=asked.reference, consents=tuple(asked.consents))
+        event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
+        return await _append(event, edge, _in_force)
+
+    @router.post("/updates", dependencies=stating)
+    async def update(asked: CustomerUpdate, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+        """Say what is known of a customer. 200 with the customer once it is joined; 202 where that takes longer than two seconds."""
+        said = CustomerIdentified.model_validate(asked.model_dump(exclude={"at", "source"}))
+        event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
+        return await _append(event, edge, _is_joined)
 
     @router.get("/{customer_id}", dependencies=reading)
     async def one(customer_id: str) -> dict[str, Any]:
@@ -94,24 +131,50 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
 
 def _view(state: CustomerState) -> dict[str, Any]:
-    return as_published(state).model_dump(mode="json")
+    """As it is published, and beside it who said each value when."""
+    said = {name: {each: _said(value) for each, value in sorted(group.items())} for name, group in _groups(state)}
+    owned = [_owned(asset) for asset in assets_of(state)]
+    lead = state.wishes.get(LEAD_SOURCE)
+    more = {"lead_source": lead.value if lead else None, "decision_makers": decision_makers_of(state), "assets": owned}
+    return {**as_published(state).model_dump(mode="json"), **more, "said": said}
 
 
-def _by_reference(reference: str) -> CustomerState | None:
-    normalised = normalise(reference)
-    if normalised is None:
-        raise Problem(
-            422, "Not a reference", "reference: a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
-        )
-    return next(iter(_of_references((normalised,))), None)
+def _owned(asset: OwnedAsset) -> dict[str, Any]:
+    """An asset as far as it is known, and what of it falls due when."""
+    known: dict[str, Any] = {name: value for name, value in asdict(asset).items() if value is not None and name != "readings"}
+    readings = [{"on": day, "odometer_km": km} for day, km in sorted(asset.readings.items())]
+    dues = [{"on": each.on, "reason": each.reason} for each in due(asset)]
+    return jsonable_encoder({**known, "readings": readings, "due": dues})  # type: ignore[no-any-return]
 
 
-def _search(text: str) -> list[CustomerState]:
-    return _of_references(spellings(text))
+def _groups(state: CustomerState) -> tuple[tuple[str, Mapping[str, Said]], ...]:
+    return ("traits", state.traits), ("wishes", state.wishes)
 
 
-def _of_references(asked: tuple[str, ...]) -> list[CustomerState]:
-    profiles = set(references.profiles_of(asked).values())
+def _said(value: Said) -> dict[str, Any]:
+    source, _, event = value.by.partition(SEPARATOR)
+    return {"value": value.value, "at": moment(value.at).isoformat(), "source": source, "event": event}
+
+
+def _spelt(reference: str, store: str | None, naming: Naming) -> str:
+    spelt = naming.read(reference, store)
+    if isinstance(spelt, NamesNobody):
+        expected = "a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
+        raise Problem(422, "Not a reference", f"reference: names nobody ({spelt.value}); {expected}")
+    return spelt
+
+
+def _search(text: str, naming: Naming) -> list[CustomerState]:
+    """Those with such a reference, else those who are called so."""
+    profiles = set(references.profiles_of(naming.spellings(text)).values())
+    if profiles:
+        return _at_home(profiles)
+    typed = words_of(text)
+    called = _at_home(names.customers_called(typed, CANDIDATES_MAX))
+    return [state for state in called if is_called(names_of(state.traits), typed)][:FOUND_MAX]
+
+
+def _at_home(profiles: Iterable[str]) -> list[CustomerState]:
     homes = set(references.customers_of(profiles).values())
     return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
 
@@ -150,26 +213,32 @@ def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
     return [{**{name: each[name] for name in shown}, "at": moment(each["at"]).isoformat()} for each in newest]
 
 
-async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, edge: Edge) -> Response:
+async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response:
     """Append to customer-updates-v1, as every other source does, and wait until it is in force."""
-    data = ConsentChanged(reference=asked.reference, consents=tuple(asked.consents))
-    verdict = await edge.accept(envelope(data, id=event_id, source=asked.source, time=at).model_dump_json().encode())
+    verdict = await edge.accept(event.model_dump_json().encode())
     if verdict.problem is not None:
         raise verdict.problem
     assert verdict.event is not None
     reference = verdict.event.references[0]
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
-        state = await in_store(_by_reference, reference)
-        if state is not None and _in_force(state, asked, at):
+        state = await in_store(customers.with_reference, reference)
+        if state is not None and has_effect(state, verdict.event):
             about(state.customer_id)
             return JSONResponse(_view(state))
         await asyncio.sleep(_POLL_SECONDS)
     headers = {"Location": f"/v1/customers/lookup?reference={reference}"}
-    return JSONResponse({"source": asked.source, "id": event_id, "status": "accepted"}, 202, headers)
+    return JSONResponse({"source": event.source, "id": event.id, "status": "accepted"}, 202, headers)
 
 
-def _in_force(state: CustomerState, asked: ConsentRequest, at: datetime) -> bool:
+def _in_force(state: CustomerState, event: SourceEvent) -> bool:
     """Is each statement, or a newer one, what the customer's consents say?"""
-    said = [state.consents.get((each.purpose, each.channel)) for each in asked.consents]
-    return all(each is not None and each.at >= microseconds(at) for each in said)
+    said = [state.consents.get((purpose, channel)) for purpose, channel, _ in statements(event)]
+    return all(each is not None and each.at >= microseconds(event.at) for each in said)
+
+
+def _is_joined(state: CustomerState, event: SourceEvent) -> bool:
+    """Does joining the event once more change nothing?"""
+    own = tuple(each for each in event.references if each in state.references)
+    profile = next(iter(state.members))
+    return bool(own) and join(state, what_it_says(event, profile, state.customer_id, own)) == state

@@ -13,7 +13,8 @@ import msgspec
 from fastapi import Request, Response
 
 from services.identity import metrics
-from services.identity.domain.events import EVENT_LIMIT_BYTES, SourceEvent, read_event
+from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING, SourceEvent, read_event
+from services.identity.domain.references import Naming
 from services.identity.domain.rejects import Ignored, IgnoreReason, Refusal, Refused, RejectReason
 from shared.access.gate import gate_of
 from shared.clock import Clock
@@ -43,6 +44,7 @@ _TITLES = {
     RejectReason.FOREIGN_CURRENCY: "Foreign currency",
     RejectReason.AHEAD_OF_CLOCK: "Ahead of the clock",
     RejectReason.TIME_OUT_OF_RANGE: "Impossible time",
+    RejectReason.NAMES_NOBODY: "Names nobody",
 }
 T = TypeVar("T")
 
@@ -99,6 +101,7 @@ class Edge:
     currency: str
     wall: Clock
     waiting: Waiting
+    naming: Naming = NAMING
 
     def authorize(self, request: Request, key_in_body: object = None) -> None:
         """A key that may send events, in the request's header or its body. Raises 401, 403 and 429."""
@@ -106,7 +109,7 @@ class Edge:
 
     def read(self, raw: bytes) -> Verdict:
         """Is it an event that identity will accept?"""
-        read = read_event(raw, self.currency)
+        read = read_event(raw, self.currency, naming=self.naming)
         if isinstance(read, Refusal):
             return refused(read)
         if self.wall.is_ahead(read.at):

@@ -15,9 +15,12 @@ router = APIRouter(tags=["overview"], dependencies=[needs(Scope.REPORTS_READ)])
 
 
 @router.get("/outcomes")
-async def counted_outcomes() -> dict[str, Any]:
-    """Of every event exactly one: accepted, anonymous, repeated, quarantined, parked, or lost before it was read; and the reasons."""
-    return await in_store(_outcomes)
+async def counted_outcomes(topic: str | None = None) -> dict[str, Any]:
+    """Of every event exactly one: accepted, anonymous, repeated, quarantined, parked, or lost before it was read; and the reasons.
+
+    With `topic`, of the events of that topic alone, without the parked ones and the reasons.
+    """
+    return await in_store(_outcomes) if topic is None else await in_store(positions.counted, topic)
 
 
 def _outcomes() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from services.identity.domain.events import EPOCH, SourceEvent, statements
+from services.identity.domain.events import EPOCH, SourceEvent, details, statements
 from shared.contracts.customers import Consent, CustomerIdentified, CustomerPublished
 from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.interactions import Scalar
@@ -16,6 +16,12 @@ SOURCE = "dear/identity"
 PUBLISHED_TRAITS = 64
 """As many as the contract takes: the newest."""
 WISHES = ("preferred_channel", "language", "time_zone", "customer_type")
+LEAD_SOURCE = "lead_source"
+READING = "reading"
+READINGS_KEPT = 12
+"""Of each odometer the newest: enough to tell how much is driven."""
+Detail = tuple[str, str, str]
+"""Kind, id of the person or thing, field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class CustomerState:
     traits: Mapping[str, Said] = field(default_factory=dict)
     wishes: Mapping[str, Said] = field(default_factory=dict)
     consents: Mapping[tuple[str, str], Permission] = field(default_factory=dict)
+    details: Mapping[Detail, Said] = field(default_factory=dict)
+    """Of decision makers and assets. An odometer's readings are fields named by their day."""
     version: int = field(default=0, compare=False)
 
 
@@ -68,13 +76,48 @@ def what_it_says(event: SourceEvent, profile: str, customer_id: str, references:
         consents = _newest_permissions(consents, {(purpose, channel): Permission(at, granted)})
     if event.type != CustomerIdentified.event_type:
         return replace(seen, consents=consents) if consents else seen
-    wishes = {name: getattr(event.data, name) for name in WISHES}
+    wishes = {name: getattr(event.data, name) for name in (*WISHES, LEAD_SOURCE)}
     return replace(
         seen,
         consents=consents,
         traits={name: Said(at, event.key, value) for name, value in event.data.traits.items()},
         wishes={name: Said(at, event.key, value) for name, value in wishes.items() if value is not None},
+        details=_details(event, at),
     )
+
+
+def _details(event: SourceEvent, at: int) -> dict[Detail, Said]:
+    found: dict[Detail, Said] = {}
+    for kind, name, of, value in details(event):
+        known: Any = value
+        found = _newest(found, {(kind, name, of): Said(at, event.key, known)})
+        if of == "odometer_km":
+            found[READING, name, event.at.date().isoformat()] = Said(at, event.key, known)
+    return found
+
+
+def decision_makers_of(state: CustomerState) -> list[dict[str, Scalar]]:
+    """Who decides in a trader's firm, without those who left, in the order of their ids."""
+    told: dict[str, dict[str, Scalar]] = {}
+    for (kind, name, of), said in state.details.items():
+        if kind == "decision_maker":
+            told.setdefault(name, {"person_id": name})[of] = said.value
+    return [{of: value for of, value in told[name].items() if of != "has_left"} for name in sorted(told) if not told[name].get("has_left")]
+
+
+def _newest_details(one: Mapping[Detail, Said], other: Mapping[Detail, Said]) -> dict[Detail, Said]:
+    """Keeping the newest few of what grows is a join, too: whatever is dropped has as many newer ones in every order."""
+    if not one or not other:
+        return dict(one or other)
+    joined = _newest(one, other)
+    days: dict[str, list[str]] = {}
+    for kind, name, of in joined:
+        if kind == READING:
+            days.setdefault(name, []).append(of)
+    for name, of_it in days.items():
+        for day in sorted(of_it)[:-READINGS_KEPT]:
+            del joined[READING, name, day]
+    return joined
 
 
 def join(one: CustomerState, other: CustomerState) -> CustomerState:
@@ -87,6 +130,7 @@ def join(one: CustomerState, other: CustomerState) -> CustomerState:
         traits=_newest(one.traits, other.traits),
         wishes=_newest(one.wishes, other.wishes),
         consents=_newest_permissions(one.consents, other.consents),
+        details=_newest_details(one.details, other.details),
         version=max(one.version, other.version),
     )
 
@@ -117,7 +161,7 @@ def _newest_permissions(
 def as_published(state: CustomerState) -> CustomerPublished:
     """The state in the words of the contract."""
     newest = sorted(((said.at, name) for name, said in state.traits.items() if said.value is not None), reverse=True)[:PUBLISHED_TRAITS]
-    wishes: dict[str, Any] = {name: said.value for name, said in state.wishes.items()}
+    wishes: dict[str, Any] = {name: said.value for name, said in state.wishes.items() if name in WISHES}
     return CustomerPublished(
         customer_id=state.customer_id,
         version=state.version,
@@ -137,6 +181,6 @@ def _consent(key: tuple[str, str], said: Permission) -> Consent:
 
 def announcement(state: CustomerState) -> Event[CustomerPublished]:
     """The event that publishes this version of a customer, dated by the newest thing said of it."""
-    said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())
+    said = (each.at for group in (state.traits, state.wishes, state.consents, state.details) for each in group.values())
     newest = moment(max(said, default=state.first_seen)).astimezone(UTC)
     return envelope(as_published(state), id=derived_id("customer", state.customer_id, state.version), source=SOURCE, time=newest)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Generic
 
 import msgspec
 
 from services.identity.domain.faults import explain
-from services.identity.domain.references import normalise
+from services.identity.domain.references import NamesNobody, Naming
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
 from shared.contracts.customers import ConsentChanged, CustomerIdentified
 from shared.contracts.envelope import EVENT_BYTES_MAX, Data, Event, EventData
@@ -55,6 +55,8 @@ class SourceEvent:
     value: bytes
     """The event as it is kept and passed on: normalised, without what only the way here added."""
     content_hash: bytes
+    dropped: tuple[NamesNobody, ...] = ()
+    """Why those references that name nobody were left out."""
 
     @property
     def topic(self) -> Topic:
@@ -74,18 +76,20 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _MODELS: dict[str, type[EventData]] = {data.event_type: data for topic in SOURCE_TOPICS for data in topic.carries}
 _DECODERS = {name: fast_decoder(SourceEnvelope[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
 _KEPT = {name: fast_struct(Event[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
+NAMING = Naming()
+"""Of a shop that says nothing of its countries and numbers."""
 _PRICED = (PurchaseRecorded.event_type, PurchaseRefunded.event_type)
 
 
-def read_event(raw: bytes | None, currency: str, topic: Topic | None = None) -> SourceEvent | Refusal:
+def read_event(raw: bytes | None, currency: str, topic: Topic | None = None, naming: Naming = NAMING) -> SourceEvent | Refusal:
     """Read one event in CloudEvents' JSON; `topic` is where it was found, where that is known."""
     try:
-        return _read(raw or b"", currency, topic)
+        return _read(raw or b"", currency, topic, naming)
     except Refused as refused:
         return refused.refusal
 
 
-def _read(raw: bytes, currency: str, topic: Topic | None) -> SourceEvent:
+def _read(raw: bytes, currency: str, topic: Topic | None, naming: Naming) -> SourceEvent:
     if len(raw) > EVENT_LIMIT_BYTES:
         raise Refused(RejectReason.OVERSIZED, f"the event has {len(raw)} bytes; at most {EVENT_LIMIT_BYTES} are taken")
     try:
@@ -97,13 +101,13 @@ def _read(raw: bytes, currency: str, topic: Topic | None) -> SourceEvent:
         raise Refused(RejectReason.WRONG_TOPIC, f"{kind} belongs to {TOPIC_OF_TYPE[kind].name}, not {topic.name}")
     if kind in _PRICED and event.data.currency != currency:
         raise Refused(RejectReason.FOREIGN_CURRENCY, f"data/currency: {event.data.currency} is not the reporting currency {currency}")
-    return _kept(kind, event)
+    return _kept(kind, event, naming)
 
 
-def _kept(kind: str, event: Any) -> SourceEvent:
+def _kept(kind: str, event: Any, naming: Naming) -> SourceEvent:
     at = _possible(event.time)
     _check_name(event)
-    data, references = _with_references(kind, event.data)
+    data, references, dropped = _with_references(kind, event.data, naming)
     kept = _KEPT[kind](specversion=event.specversion, id=event.id, source=event.source, type=kind, time=at, data=data)
     value = _encoder.encode(kept)
     return SourceEvent(
@@ -114,6 +118,7 @@ def _kept(kind: str, event: Any) -> SourceEvent:
         data=data,
         value=value,
         content_hash=_hash(kept, value, event.sourcetime),
+        dropped=dropped,
     )
 
 
@@ -144,31 +149,65 @@ def _check_name(event: Any) -> None:
             raise Refused(RejectReason.INVALID, "source, id: control characters are not taken in a name")
 
 
-def _with_references(kind: str, data: Any) -> tuple[Any, tuple[str, ...]]:
-    """The data with its references in their one spelling, and these references."""
+def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[str, ...], tuple[NamesNobody, ...]]:
+    """The data with its references in their one spelling, these references, and why others are left out.
+
+    Money and deeds count without a name, as an anonymous sale does; a statement about nobody is refused.
+    """
     if kind == CustomerIdentified.event_type:
         _check_integers(data.traits, "traits")
-        references = tuple(dict.fromkeys(_normalised(each, "data/references") for each in data.references))
-        return (data if references == data.references else msgspec.structs.replace(data, references=references)), references
+        _check_days(data.assets)
+        return _with_several(data, [naming.read(each, data.traits.get("store")) for each in data.references])
     if kind == InteractionRecorded.event_type:
         _check_integers(data.properties, "properties")
     if data.reference is None:
-        return data, ()
-    reference = _normalised(data.reference, "data/reference")
-    return (data if reference == data.reference else msgspec.structs.replace(data, reference=reference)), (reference,)
+        return data, (), ()
+    store = data.store if kind in _PRICED else data.properties.get("store") if kind == InteractionRecorded.event_type else None
+    reference = naming.read(data.reference, store)
+    if isinstance(reference, NamesNobody):
+        if kind == ConsentChanged.event_type:
+            raise _nobody("data/reference", reference)
+        return msgspec.structs.replace(data, reference=None), (), (reference,)
+    return (data if reference == data.reference else msgspec.structs.replace(data, reference=reference)), (reference,), ()
 
 
-def _normalised(reference: str, path: str) -> str:
-    normalised = normalise(reference)
-    if normalised is None:
-        raise Refused(RejectReason.INVALID, f"{path}: names nobody")
-    return normalised
+def _with_several(data: Any, found: list[str | NamesNobody]) -> tuple[Any, tuple[str, ...], tuple[NamesNobody, ...]]:
+    references = tuple(dict.fromkeys(each for each in found if isinstance(each, str)))
+    dropped = tuple(each for each in found if isinstance(each, NamesNobody))
+    if not references:
+        raise _nobody("data/references", *dropped)
+    return (data if references == data.references else msgspec.structs.replace(data, references=references)), references, dropped
+
+
+def _nobody(path: str, *rules: NamesNobody) -> Refused:
+    why = ", ".join(dict.fromkeys(each.value for each in rules))
+    return Refused(RejectReason.NAMES_NOBODY, f"{path}: names nobody ({why}); say whom it is about")
+
+
+def _check_days(assets: Any) -> None:
+    for asset in assets:
+        for name in ("since", "serviced_on", "warranty_ends_on", "renews_on"):
+            day = getattr(asset, name)
+            try:
+                _ = day is None or date.fromisoformat(day)
+            except ValueError as error:
+                raise Refused(RejectReason.INVALID, f"data/assets: {name} is no day of the calendar") from error
 
 
 def _check_integers(values: dict[str, object], name: str) -> None:
     for key, value in values.items():
         if isinstance(value, int) and not -_LARGEST_STORED <= value < _LARGEST_STORED:
             raise Refused(RejectReason.INVALID, f"data/{name}/{key}: the number does not fit into 64 bits")
+
+
+def details(event: SourceEvent) -> Iterator[tuple[str, str, str, object]]:
+    """What an event says of people and things of the customer, as (kind, its id, field, value); what it does not say is left out."""
+    if event.type == CustomerIdentified.event_type:
+        for kind, key, said in (("decision_maker", "person_id", event.data.decision_makers), ("asset", "asset_id", event.data.assets)):
+            for each in said:
+                fields = msgspec.structs.asdict(each)
+                name = fields.pop(key)
+                yield from ((kind, name, field, value) for field, value in fields.items() if value is not None)
 
 
 def statements(event: SourceEvent) -> Iterator[tuple[str, str, bool]]:

@@ -18,6 +18,8 @@ class RejectReason(StrEnum):
     FOREIGN_CURRENCY = "foreign_currency"
     AHEAD_OF_CLOCK = "ahead_of_clock"
     TIME_OUT_OF_RANGE = "time_out_of_range"
+    NAMES_NOBODY = "names_nobody"
+    """A statement about somebody whose every reference is a placeholder, blocked, or no address or number."""
     INVALID = "invalid"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.identity.store.customers import ConsentDocument, CustomerDocument
 from services.identity.store.keys import KeysDocument
+from services.identity.store.names import NameDocument
 from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
@@ -11,7 +12,7 @@ from services.identity.store.timeline import EventDocument, SliceDocument
 
 DATABASE = "identity"
 DOCUMENTS = (
-    ReferenceDocument, ProfileDocument, CustomerDocument, ConsentDocument, EventDocument, SliceDocument,
+    ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
 )  # fmt: skip
 

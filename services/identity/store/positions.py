@@ -112,10 +112,11 @@ def outcomes() -> dict[str, int]:
     return {**counted(), PARKED: count_parked()}
 
 
-def counted() -> dict[str, int]:
-    """The same without what is parked."""
+def counted(topic: str | None = None) -> dict[str, int]:
+    """The same without what is parked; with `topic`, of the events of all logs that it has had."""
     totals = dict.fromkeys(COUNTED, 0)
-    for each in _committed().find({}, {"counts": 1}):
+    wanted = {} if topic is None else {"topic_id": {"$in": [each["_id"] for each in collection_of(LogDocument).find({"topic": topic})]}}
+    for each in _committed().find(wanted, {"counts": 1}):
         for name in COUNTED:
             totals[name] += each["counts"].get(name, 0)
     return totals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import mongoengine as me
 
 from services.identity.domain.duplicates import Kept
 from services.identity.store.bulk import collection_of, find_by_ids
+from services.identity.store.positions import Log
 from shared.contracts.topics import PARTITION_COUNT
-from shared.mongo import insert_new
+from shared.mongo import PAGE_ROWS, in_pages, insert_new
 from shared.streaming.partitions import partition_for
 
 NOT_PASSED_ON = "-"
@@ -189,3 +190,16 @@ def anonymous_sales() -> list[dict[str, Any]]:
 def count() -> int:
     """How many events the timeline holds."""
     return int(_events().estimated_document_count())
+
+
+def every(after: Mapping[Log, int], upto: Mapping[Log, int], since: int | None) -> Iterator[list[dict[str, Any]]]:
+    """Profile and event of all that the logs brought in after < offset <= upto and that happened at `since` or later, in pages."""
+    wanted = {} if since is None else {"at": {"$gte": since}}
+    found = _events().find(wanted, {"profile": 1, "event": 1, "origin": 1}).batch_size(PAGE_ROWS)
+    return in_pages(each for each in found if _is_between(each["origin"], after, upto))
+
+
+def _is_between(origin: str, after: Mapping[Log, int], upto: Mapping[Log, int]) -> bool:
+    topic_id, partition, offset = origin.rsplit("/", 2)
+    log = (topic_id, int(partition))
+    return after.get(log, -1) < int(offset) <= upto.get(log, -1)

@@ -17,7 +17,7 @@ from shared.clock import Clock
 from shared.contracts.interactions import Scalar
 from shared.problems import Problem
 
-SAMPLE: Mapping[str, Scalar] = {"discount_percent": 10, "points": 120}
+SAMPLE: Mapping[str, Scalar] = {"discount_percent": 10, "points": 120, "url": "https://shop.example/"}
 SAMPLE_DAYS = 14
 
 

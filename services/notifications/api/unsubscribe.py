@@ -8,11 +8,12 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from services.notifications import metrics
+from services.notifications.api.signing import SignedLinks
 from services.notifications.domain.contacts import Contact, Suppression
 from services.notifications.domain.messages import SOURCE, Message
-from services.notifications.settings import NotificationsSettings
+from services.notifications.links import BadToken, Use
+from services.notifications.responses import Responses
 from services.notifications.store import contacts, messages, suppressions
-from services.notifications.unsubscribe import BadToken, message_of
 from services.notifications.writing import Writer
 from shared.access.gate import public
 from shared.clock import Clock
@@ -27,13 +28,13 @@ from shared.streaming import records
 WHY = "unsubscribed by the link in a mail"
 
 
-def create_unsubscribe_router(publisher: Publisher, writer: Writer, settings: NotificationsSettings, clock: Clock) -> APIRouter:
+def create_unsubscribe_router(publisher: Publisher, writer: Writer, signed: SignedLinks, responses: Responses, clock: Clock) -> APIRouter:
     """Reading the link changes nothing, because mail scanners read links; posting to it does, as often as it is posted."""
     router = APIRouter(prefix="/unsubscribe", tags=["unsubscribe"], dependencies=[public])
 
     async def message_behind(token: str) -> Message:
         try:
-            message = await in_store(messages.find, message_of(token, await in_store(suppressions.signing_key)))
+            message = await in_store(messages.find, await signed.message_behind(Use.UNSUBSCRIBE, token))
         except BadToken as error:
             raise Problem(404, "No such link", f"The link is not one of ours ({error}); copy it whole from the mail.") from error
         if message is None:
@@ -41,9 +42,7 @@ def create_unsubscribe_router(publisher: Publisher, writer: Writer, settings: No
         return message
 
     def page(contact: Contact | None, done: bool) -> HTMLResponse:
-        return HTMLResponse(
-            writer.templates.page("unsubscribe", contact.language if contact else None, shop=settings.sender_name, done=done)
-        )
+        return HTMLResponse(writer.page("unsubscribe", contact, done=done))
 
     @router.get("/{token}")
     async def ask(token: str) -> HTMLResponse:
@@ -52,14 +51,16 @@ def create_unsubscribe_router(publisher: Publisher, writer: Writer, settings: No
 
     @router.post("/{token}")
     async def end_marketing(token: str) -> HTMLResponse:
-        """Suppress marketing on the message's channel at once, and tell identity that consent was withdrawn."""
+        """Suppress marketing on the message's channel at once, and tell identity that consent was withdrawn, and that they did this."""
         message = await message_behind(token)
         contact = await _contact(message)
         now = clock.now()
         suppression = Suppression(f"customer:{message.customer_id}", message.channel, "marketing", until_consent_after=now)
         await in_store(suppressions.add, suppression, WHY, now)
-        if contact is not None and message.channel in contact.addresses:
-            await publisher.append(CUSTOMER_UPDATES, _withdrawal(message, f"{message.channel}:{contact.addresses[message.channel]}", now))
+        reference = contact.reference_on(message.channel) if contact else None
+        if reference is not None:
+            await publisher.append(CUSTOMER_UPDATES, _withdrawal(message, reference, now))
+            await responses.note_unsubscribed(message, reference, now)
         metrics.UNSUBSCRIBES.inc()
         return page(contact, done=True)
 

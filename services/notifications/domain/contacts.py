@@ -13,6 +13,7 @@ from shared.contracts.interactions import Scalar
 FIRST_NAME_TRAITS = ("first_name", "given_name", "name")
 
 _CHANNELS_BY_REFERENCE: Mapping[str, tuple[Channel, ...]] = {"email": ("email",), "line": ("line",), "phone": ("sms", "call")}
+_REFERENCES_BY_CHANNEL: Mapping[Channel, str] = {channel: kind for kind, channels in _CHANNELS_BY_REFERENCE.items() for channel in channels}
 
 
 class _Consent(Protocol):
@@ -72,6 +73,11 @@ class Contact:
         """Marketing needs a yes; service messages need only the absence of a no."""
         answer = self.consents.get((purpose, channel))
         return answer.granted if answer else purpose == "service"
+
+    def reference_on(self, channel: Channel) -> str | None:
+        """How sources name the customer by the address on that channel."""
+        address = self.addresses.get(channel)
+        return f"{_REFERENCES_BY_CHANNEL[channel]}:{address}" if address and channel in _REFERENCES_BY_CHANNEL else None
 
     def consented_after(self, moment: datetime, purpose: Purpose, channel: Channel) -> bool:
         """Did they say yes, explicitly, later than that?"""

@@ -82,6 +82,8 @@ class Message:
     """When the broker took the offer."""
     attempts: int = 0
     put_off_to: datetime | None = None
+    reference: str | None = None
+    """Whom it was for when it was recorded, as sources name them. Kept until the outcome is told, and no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,10 @@ class Outcome:
     detail: str | None = None
     channel_reason: ChannelReason | None = None
     language: str | None = None
+    reference: str | None = None
+    """Whom the mail was written to; None where none was, or that is forgotten because it was told."""
+    tracked: bool = False
+    """Did the mail hold what tells that it was read?"""
 
 
 def message_id(offer_id: str, customer_id: str, channel: Channel) -> str:
@@ -102,7 +108,9 @@ def message_id(offer_id: str, customer_id: str, channel: Channel) -> str:
     return derived_id("message", offer_id, customer_id, channel)
 
 
-def message_for(offer: _Offer, channel: Channel, partition: int, recorded_at: datetime, appended_ms: int) -> Message:
+def message_for(
+    offer: _Offer, channel: Channel, partition: int, recorded_at: datetime, appended_ms: int, *, reference: str | None
+) -> Message:
     """The message that an offer asks for."""
     return Message(
         message_id=message_id(offer.offer_id, offer.customer_id, channel),
@@ -118,6 +126,7 @@ def message_for(offer: _Offer, channel: Channel, partition: int, recorded_at: da
         expires_at=offer.expires_at,
         recorded_at=recorded_at,
         appended_ms=appended_ms,
+        reference=reference,
     )
 
 

@@ -17,7 +17,7 @@ from services.notifications.domain.messages import COUNTED_BY_CAPS, FINAL, Messa
 from services.notifications.domain.reasons import Reason
 from shared.mongo import find_by, insert_new, portions
 
-_MESSAGE_FIELDS = tuple(name for name in Message.__slots__ if name not in ("message_id", "put_off_to"))
+_MESSAGE_FIELDS = tuple(name for name in Message.__slots__ if name not in ("message_id", "put_off_to", "reference"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,9 @@ class MessageDocument(me.Document):
     leased_until = me.DateTimeField()
     """By the wall's clock: after it, the claimer is taken for dead."""
     outcome_at = me.DateTimeField()
+    reference = me.StringField()
+    """Whom it is for, or was written to; not there any more once the outcome is told."""
+    tracked = me.BooleanField()
     unreported = me.BooleanField()
 
 
@@ -171,8 +174,9 @@ def final(message_ids: Collection[str]) -> list[Outcome]:
 
 
 def reported(message_ids: Collection[str]) -> None:
-    """These outcomes are published."""
-    _write(UpdateMany({"_id": {"$in": ids}}, {"$unset": {"unreported": ""}}) for ids in portions(message_ids))
+    """These outcomes are published; whom the mail went to needs not be known any more."""
+    told = {"$unset": {"unreported": "", "reference": ""}}
+    _write(UpdateMany({"_id": {"$in": ids}}, told) for ids in portions(message_ids))
 
 
 def page(customer_id: str | None, state: State | None, after: str, limit: int) -> list[Mapping[str, Any]]:
@@ -215,7 +219,7 @@ def _close(outcomes: Sequence[Outcome], condition: Mapping[str, Any]) -> bool:
 
 
 def _final(outcome: Outcome) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {
         "state": outcome.state,
         "reason": outcome.reason,
         "detail": outcome.detail,
@@ -223,12 +227,18 @@ def _final(outcome: Outcome) -> dict[str, Any]:
         "channel_reason": outcome.channel_reason,
         "language": outcome.language,
     }
+    if outcome.state is State.SENT:
+        fields["tracked"] = outcome.tracked
+        if outcome.reference != outcome.message.reference:
+            # The address changed after the message was recorded. It seldom does, so most outcomes still read the same.
+            fields["reference"] = outcome.reference
+    return fields
 
 
 def _at_first(message: Message, verdict: Outcome | Postponed | None) -> dict[str, Any]:
     match verdict:
         case Outcome():
-            return _final(verdict)
+            return {**_final(verdict), "reference": None}
         case Postponed():
             return {"state": State.DUE, **_postponed(verdict)}
         case None:
@@ -243,6 +253,8 @@ def _write(writes: Iterable[UpdateOne | UpdateMany]) -> int:
 
 def _document(message: Message) -> dict[str, Any]:
     fields = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
+    if message.reference is not None:
+        fields["reference"] = message.reference
     return {"_id": message.message_id, **fields, "content": dict(message.content)}
 
 
@@ -257,12 +269,20 @@ def _messages(wanted: Mapping[str, Any]) -> list[Message]:
 def _message(document: Mapping[str, Any]) -> Message:
     due_at = document.get("due_at")
     put_off_to = due_at if due_at is not None and due_at > document["decided_at"] else None
-    return Message(message_id=document["_id"], put_off_to=put_off_to, **{name: document[name] for name in _MESSAGE_FIELDS})
+    fields = {name: document[name] for name in _MESSAGE_FIELDS}
+    return Message(message_id=document["_id"], put_off_to=put_off_to, reference=document.get("reference"), **fields)
 
 
 def _outcome(document: Mapping[str, Any]) -> Outcome:
-    reason = document.get("reason")
-    return Outcome(_message(document), State(document["state"]), document["outcome_at"], Reason(reason) if reason else None)
+    reason, message = document.get("reason"), _message(document)
+    return Outcome(
+        message,
+        State(document["state"]),
+        document["outcome_at"],
+        Reason(reason) if reason else None,
+        reference=message.reference,
+        tracked=bool(document.get("tracked")),
+    )
 
 
 def _collection() -> Any:

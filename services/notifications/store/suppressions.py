@@ -93,7 +93,7 @@ def count() -> int:
 
 
 def signing_key() -> bytes:
-    """The key that signs unsubscribe links: made once, the same for every process."""
+    """The key that signs links: made once, the same for every process."""
     made = {"$setOnInsert": {"key": secrets.token_bytes(32)}}
     keys = SuppressionDocument._get_db()["signing_keys"]
     kept = keys.find_one_and_update({"_id": "unsubscribe"}, made, upsert=True, return_document=ReturnDocument.AFTER)

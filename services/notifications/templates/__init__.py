@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, select_autoescape
 
+from services.notifications.links import web_address
 from shared.contracts.interactions import Scalar
 
 FALLBACK_LANGUAGE = "en"
@@ -40,6 +41,10 @@ class Words:
     expires_on: date
     unsubscribe_url: str | None
     """Where marketing is ended with one click; None in service messages."""
+    pixel_url: str | None = None
+    """The picture whose loading tells that the mail was opened; None where that is not noted."""
+    tracked: Callable[[str], str] | None = None
+    """The way to a target by which it is noted that a link was followed; None where links lead there directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,9 @@ class Templates:
         language = self.language_for(name, wanted_language)
         values = _values(words, language)
         try:
-            text = self._environment.get_template(f"{name}.{language}.txt").render(values)
+            text = self._environment.get_template(f"{name}.{language}.txt").render(values, link=web_address)
             subject, _, body = text.removeprefix(SUBJECT).partition("\n")
-            html = self._environment.get_template(f"{name}.{language}.html").render(values, subject=subject)
+            html = self._environment.get_template(f"{name}.{language}.html").render(values, subject=subject, link=_way_to(words))
         except (TemplateError, TypeError, ValueError) as error:
             raise CannotRender(f"template {name!r} in {language!r}: {error}") from error
         return Rendered(language, " ".join(subject.split()), body.strip() + "\n", html)
@@ -93,7 +98,9 @@ class Templates:
         """A page of ours, such as the one behind an unsubscribe link, in the customer's language."""
         known = [path.name.split(".")[1] for path in _DIRECTORY.glob(f"{name}.*.html")]
         language = wanted_language if wanted_language in known else FALLBACK_LANGUAGE
-        return self._environment.get_template(f"{name}.{language}.html").render(values, language=language, unsubscribe_url=None)
+        return self._environment.get_template(f"{name}.{language}.html").render(
+            values, language=language, unsubscribe_url=None, pixel_url=None
+        )
 
 
 def day_in_words(day: date, language: str) -> str:
@@ -110,4 +117,11 @@ def _values(words: Words, language: str) -> dict[str, Any]:
         "content": {name: value for name, value in words.content.items() if value is not None},
         "expires_on": words.expires_on,
         "unsubscribe_url": words.unsubscribe_url,
+        "pixel_url": words.pixel_url,
     }
+
+
+def _way_to(words: Words) -> Callable[[str], str]:
+    """How links of the HTML part are written: past us where that may be noted. A plain text shows where it leads, so its links do."""
+    tracked = words.tracked
+    return web_address if tracked is None else lambda target: tracked(web_address(target))

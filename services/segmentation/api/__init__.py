@@ -5,7 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from services.segmentation.api.changes import add_changes
+from services.segmentation.api.export import add_export
 from services.segmentation.api.models import add_models
+from services.segmentation.api.needs import add_needs
 from services.segmentation.api.scores import add_scores, add_totals
 from services.segmentation.api.segments import add_own_segments, add_questions, add_segments
 from services.segmentation.live_changes import LiveChanges
@@ -23,4 +25,6 @@ def create_router(clock: Clock, live: LiveChanges, settings: SegmentationSetting
     add_own_segments(router, clock)
     add_questions(router)
     add_models(router, settings)
+    add_needs(router)
+    add_export(router)
     return router

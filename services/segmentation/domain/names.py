@@ -11,6 +11,8 @@ NEED, OFFER = "need:", "offer:"
 """How the names of needs that somebody stated begin, and those of programs whose offers were decided."""
 STATES_NEEDS = frozenset(("NeedStated", "SurveyAnswered"))
 """Interactions whose property `need` says what somebody looks for."""
+UNTRACKED = " (untracked)"
+"""How the names of mails end of which nobody can tell whether they were opened: silence about them says nothing."""
 EMAIL_SENT, EMAIL_OPENED, EMAIL_CLICKED, COMPLAINT = "EmailSent", "EmailOpened", "EmailClicked", "ComplaintMade"
 
 

@@ -23,6 +23,8 @@ NO_NEED = -1
 """The number of who has no affinity at all."""
 SIZES = (4, 5, 6)
 """Segments that there may be. More are not stable: the same customers land elsewhere with every seed."""
+MOST_NUMBERS = 8
+"""Numbers that segments have: more than segments, so that a new need does not at once get the number of one that is gone."""
 DIRECTIONS = 20
 ENOUGH_CUSTOMERS = 200
 """Fewer say more about themselves than about needs."""
@@ -35,6 +37,7 @@ _FOUND_AGAIN = 8
 MOST_TRIED = 4000
 """Customers that runs are begun with; the tightest run then settles among all that are learned from."""
 _SAME = 1e-9
+_DIGITS = 9
 _MOST_STEPS = 100
 _LIKE = 0.5
 """Cosine of two segments' profiles from which on they are the same segment, found again."""
@@ -72,6 +75,17 @@ class NeedModel:
     def profiles(self) -> Floats:
         """By segment: its centre in terms of categories, of length 1."""
         return _unit(self.centres @ self.directions.T)
+
+    def strongest(self, most: int) -> tuple[tuple[str, ...], ...]:
+        """By segment: the categories that tell it apart most from all customers together, strongest first."""
+        profiles = self.profiles()
+        apart = profiles - np.average(profiles, axis=0, weights=self.shares)
+        return tuple(tuple(self.categories[at] for at in np.argsort(-row, kind="stable")[:most] if row[at] > 0) for row in apart)
+
+    def with_columns(self, columns: Integers) -> NeedModel:
+        """The same model with its categories in another order."""
+        names = tuple(self.categories[column] for column in columns.tolist())
+        return replace(self, categories=names, weights=self.weights[columns], directions=self.directions[columns])
 
 
 def model_from(parameters: Mapping[str, Any]) -> NeedModel:
@@ -122,23 +136,28 @@ def assign(affinities: Affinities, model: NeedModel) -> Integers:
     found = np.full(rows.shape[0], NO_NEED, dtype=np.int64)
     for start in range(0, rows.shape[0], _CHUNK):
         part = rows[start : start + _CHUNK]
-        labels = _nearest(np.asarray(_weighted(part, model.weights) @ model.directions), model.centres)
+        points = np.asarray(_weighted(part, model.weights) @ model.directions)
+        # Rounded, so that who is asked about together with whom never decides between two that are equally near.
+        labels = np.round(_nearness(points, model.centres), _DIGITS).argmin(axis=1)
         found[start : start + _CHUNK] = np.where(_sums(part) > 0, numbers[labels], NO_NEED)
     return found
 
 
 def matched(model: NeedModel, before: NeedModel) -> NeedModel:
-    """The same segments under the numbers and names that the most alike had before (Hungarian method); a new one gets a free number."""
+    """The same segments under the numbers and names that the most alike had before (Hungarian method).
+
+    A new one gets a number that is free, and only where there is none that of one that is gone."""
     places = {category: place for place, category in enumerate(before.categories)}
     common = [(place, places[category]) for place, category in enumerate(model.categories) if category in places]
     ours, theirs = (np.array([pair[side] for pair in common], dtype=np.int64) for side in (0, 1))
     alike = model.profiles()[:, ours] @ before.profiles()[:, theirs].T
     old = {new: place for new, place in zip(*linear_sum_assignment(-alike), strict=True) if alike[new, place] >= _LIKE}
-    free = iter(number for number in range(len(model.numbers) + len(before.numbers)) if number not in before.numbers)
+    kept = {before.numbers[place] for place in old.values()}
+    free = iter(sorted(set(range(MOST_NUMBERS)) - kept, key=lambda number: (number in before.numbers, number)))
     numbers = tuple(before.numbers[old[new]] if new in old else next(free) for new in range(len(model.numbers)))
     taken = {before.names[place] for place in old.values()}
     names = tuple(
-        before.names[old[new]] if new in old else name if name not in taken else f"{name} ({number})"
+        before.names[old[new]] if new in old else name if name not in taken else f"{name} ({number + 1})"
         for new, (name, number) in enumerate(zip(model.names, numbers, strict=True))
     )
     return replace(model, numbers=numbers, names=names)
@@ -195,9 +214,14 @@ def _distances(points: Floats, centres: Floats) -> Floats:
 
 
 def _nearest(points: Floats, centres: Floats) -> Integers:
-    # A point's own length is the same for all centres.
-    nearest: Integers = ((centres**2).sum(axis=1) - 2.0 * points @ centres.T).argmin(axis=1)
+    nearest: Integers = _nearness(points, centres).argmin(axis=1)
     return nearest
+
+
+def _nearness(points: Floats, centres: Floats) -> Floats:
+    """Squared distances, less a point's own length, which is the same for all centres."""
+    nearness: Floats = (centres**2).sum(axis=1) - 2.0 * points @ centres.T
+    return nearness
 
 
 def _clustered(points: Floats, k: int, chance: np.random.Generator) -> Floats:

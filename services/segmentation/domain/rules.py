@@ -15,6 +15,7 @@ from services.segmentation.domain.bonds import BONDS
 from services.segmentation.domain.models.rfm import CELLS
 from services.segmentation.domain.models.value_curve import CLASSES
 from services.segmentation.domain.names import NEED, OFFER, code_of
+from services.segmentation.domain.need_labels import NEED_SEGMENTS
 from services.segmentation.domain.scoring import BANDS, Question, ScoreBatch, class_a_minor
 from services.segmentation.domain.state.consents import CONSENTS, consent_bit
 from services.segmentation.domain.state.days import SPAN_DAYS, count_days
@@ -31,6 +32,8 @@ class View:
     state: CustomerState
     scores: ScoreBatch
     ask: Question
+    needs: Any = None
+    """The rows' labels, where they are asked about by other than their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ def _class_a_share(view: View) -> Floats:
 
 def _known_days(view: View) -> Any:
     return view.ask.today - np.minimum(view.state.known_since_day[view.scores.rows], view.ask.today)
+
+
+def _need(view: View) -> Any:
+    return view.state.need[view.scores.rows] if view.needs is None else view.needs
 
 
 QUANTITIES = MappingProxyType({
@@ -92,6 +99,7 @@ CHOICES = MappingProxyType({
     "value_class": (CLASSES, _score("value_class")),
     "risk_band": (BANDS, _score("band")),
     "customer_type": (CUSTOMER_TYPES, _row("customer_type")),
+    "need_segment": (NEED_SEGMENTS, _need),
 })  # fmt: skip
 """What has one of a few values: their names by number, and the numbers."""
 
@@ -173,7 +181,7 @@ class OneOf(Part):
     def holds(self, view: View) -> Mask:
         """For whom."""
         names, read = CHOICES[self.field]
-        held: Mask = np.isin(read(view), [names.index(value) for value in self.values])
+        held: Mask = np.array([name in self.values for name in names])[read(view)]
         return held
 
 

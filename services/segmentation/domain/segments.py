@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, StringConstraints, model_validator
 
 from services.segmentation.domain.arrays import Bits
+from services.segmentation.domain.need_labels import NEED_SEGMENTS, NeedLabels
 from services.segmentation.domain.rules import DEEPEST, MOST_CONDITIONS, Part, Rule, View, conditions_of, traits_of
 from services.segmentation.domain.scoring import BAND_FROM, BANDS, Question
 
@@ -96,6 +97,7 @@ class Judgement:
 
     ask: Question
     segments: Segments
+    needs: NeedLabels | None = None
 
 
 def memberships(view: View, was: Bits, segments: Segments) -> Bits:
@@ -165,6 +167,10 @@ _SHIPPED: Iterable[tuple[Any, ...]] = (
     ("coupon_lovers", "three redemptions or more", _number("coupon_redemptions", at_least=3)),
     ("complainers", "complained", _number("complaints", at_least=1)),
     ("traders", "retailers and wholesalers", {"field": "customer_type", "in": ["retailer", "wholesaler"]}),
+    *(
+        (name, "by need: GET /v1/needs says what these have in common", {"field": "need_segment", "in": [name]})
+        for name in NEED_SEGMENTS[1:]
+    ),
 )
 """Bit n of a membership is segment n: append, never reorder."""
 
@@ -172,5 +178,6 @@ SHIPPED = Segments({
     bit: Segment.model_validate({"name": name, "about": about, "enters": enters, "stays": stays[0] if stays else None})
     for bit, (name, about, enters, *stays) in enumerate(_SHIPPED)
 })  # fmt: skip
-FIRST_OWN_BIT = len(SHIPPED.by_bit)
+FIRST_OWN_BIT = 32
+"""Below it there is room for more that ship."""
 _BANDS = np.uint64(sum(1 << SHIPPED.bits[name] for name in BAND_FROM))

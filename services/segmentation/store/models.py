@@ -45,15 +45,39 @@ class Kept:
     """Of the newest accepted fit; 0 before there is one."""
     event: bytes = b""
     """What that fit is published by."""
+    needs_version: int = 0
+    """Of the newest need model; 0 before there is one."""
+    needs: str = ""
+    """What that is published with."""
+
+
+class KeptNeeds(Document):
+    """A need model that was published, with why."""
+
+    meta: ClassVar = {"db_alias": ALIAS, "collection": "need_models", "auto_create_index": False}
+
+    id = IntField(primary_key=True)
+    """Its version."""
+    fitted_at = DateTimeField(required=True)
+    why = StringField()
+    published = StringField(required=True)
+    """The data of the event, as JSON."""
+
+
+def keep_needs(document: dict[str, Any]) -> bool:
+    """Keep a need model under its version; False where another one took it first."""
+    return _insert(KeptNeeds, document)
+
+
+def newest_needs() -> dict[str, Any] | None:
+    """The newest need model."""
+    found: dict[str, Any] | None = KeptNeeds._get_collection().find_one(sort=[("_id", -1)])
+    return found
 
 
 def keep(document: dict[str, Any]) -> bool:
     """Keep a fit under its version; False where another one took it first."""
-    try:
-        FittedModel._get_collection().insert_one(document)
-    except DuplicateKeyError:
-        return False
-    return True
+    return _insert(FittedModel, document)
 
 
 def newest(limit: int) -> list[dict[str, Any]]:
@@ -62,9 +86,21 @@ def newest(limit: int) -> list[dict[str, Any]]:
 
 
 def look_back() -> Kept:
-    """The newest fit, and the newest that was accepted."""
+    """The newest fit, the newest that was accepted, and the newest need model."""
     fits = FittedModel._get_collection()
     of_all = fits.find_one({}, {"fitted_at": 1}, sort=[("_id", -1)])
     accepted = fits.find_one({"accepted": True, "event": {"$exists": True}}, {"event": 1}, sort=[("_id", -1)])
-    newest_at = of_all["fitted_at"] if of_all else None
-    return Kept(newest_at, accepted["_id"], accepted["event"].encode()) if accepted else Kept(newest_at)
+    needs = newest_needs()
+    return Kept(
+        of_all["fitted_at"] if of_all else None,
+        *((accepted["_id"], accepted["event"].encode()) if accepted else (0, b"")),
+        *((needs["_id"], needs["published"]) if needs else (0, "")),
+    )
+
+
+def _insert(into: type[Document], document: dict[str, Any]) -> bool:
+    try:
+        into._get_collection().insert_one(document)
+    except DuplicateKeyError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mongoengine import BooleanField, DateTimeField, DictField, Document, FloatField, IntField, ListField, StringField
 from pymongo import ReplaceOne, UpdateOne
 
-from shared.mongo import find_by, refused_as_duplicates
+from shared.mongo import PAGE_ROWS, find_by, in_pages, refused_as_duplicates
 
 ALIAS = "segmentation"
 
@@ -45,6 +45,10 @@ class CustomerScores(Document):
     value_at_risk_minor = IntField()
     next_purchase_on = StringField(null=True)
     reasons = ListField(StringField())
+    need_segment = StringField(null=True)
+    needs = ListField(StringField())
+    stated_needs = ListField(StringField())
+    bonds = ListField(StringField())
     model = StringField()
     purchases = IntField()
     bought_minor = IntField()
@@ -137,6 +141,11 @@ def read_scores(customer: str) -> dict[str, Any] | None:
 def read_scores_of(customers: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The scores of those who are known, by id."""
     return {found["_id"]: found for found in find_by(CustomerScores._get_collection(), dict.fromkeys(customers))}
+
+
+def read_everyone(page_size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
+    """All customers, in no order, in pages."""
+    return in_pages(iter(CustomerScores._get_collection().find().batch_size(page_size)), page_size)
 
 
 def read_best(order: str, limit: int, after: tuple[int, str] | None) -> list[dict[str, Any]]:

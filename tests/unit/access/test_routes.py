@@ -23,6 +23,7 @@ from tests.unit.test_map import SERVICES, NoBroker
 PUBLIC = {
     ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"), ("GET", "/v1/clock"),
     ("GET", "/v1/unsubscribe/{token}"), ("POST", "/v1/unsubscribe/{token}"),
+    ("GET", "/v1/open/{token}"), ("GET", "/v1/click/{token}"),
     ("POST", "/v1/shopify/webhooks"),
     *((method, page) for page in ("/docs", "/docs/oauth2-redirect", "/openapi.json") for method in ("GET", "HEAD")),
 }  # fmt: skip

@@ -93,7 +93,7 @@ IDENTIFIES = st.builds(
     MOMENTS,
     st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 2) | st.sampled_from(["x", "y"]), max_size=3),
     st.none() | st.sampled_from(["UTC", "Asia/Bangkok"]),
-    st.lists(st.sampled_from([CARD, "email:a@b.c", "phone:1"]), min_size=1, max_size=3).map(tuple),
+    st.lists(st.sampled_from([CARD, "email:a@b.c", "phone:+66812345678"]), min_size=1, max_size=3).map(tuple),
 )
 CONSENTS = st.builds(
     lambda number, at, yes, channel: consent(f"c{number}", yes, at=at, channel=channel),

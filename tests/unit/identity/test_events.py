@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SourceEvent, read_event
+from services.identity.domain.references import NamesNobody, naming
 from services.identity.domain.rejects import Refusal, RejectReason
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
 from tests.identity.world import consent, event, identify, interaction, purchase, refund
@@ -84,7 +85,8 @@ REFUSED = [
     (changed(purchase("1"), lines=[{**LINE, "amount_minor": 10**40}]), RejectReason.INVALID, "data/lines/0/amount_minor"),
     (changed(purchase("1"), lines=[{"sku": "a", "quantity": -1, "amount_minor": 1}]), RejectReason.INVALID, "data/lines/0/quantity"),
     (changed(purchase("1"), reference="nobody"), RejectReason.INVALID, "data/reference"),
-    (changed(purchase("1"), reference="email:  "), RejectReason.INVALID, "data/reference"),
+    (changed(consent("1", True), reference="email:  "), RejectReason.NAMES_NOBODY, "data/reference: names nobody (placeholder)"),
+    (identify("1", ("user:null", "phone:12")), RejectReason.NAMES_NOBODY, "names nobody (placeholder, malformed)"),
     (changed(interaction("1"), properties={"n": 2**63}), RejectReason.INVALID, "data/properties/n"),
     (changed(identify("1"), traits={"n": -(2**63) - 1}), RejectReason.INVALID, "data/traits/n"),
     ({**purchase("1"), "time": "2026-03-01T12:00:00"}, RejectReason.INVALID, "time"),
@@ -162,3 +164,34 @@ def test_a_time_that_the_edge_corrected_differently_is_the_same_event() -> None:
     assert read(one).content_hash == read(later).content_hash
     assert read(one).content_hash != read({**later, "sourcetime": "2026-03-01T11:00:01Z"}).content_hash
     assert "sourcetime" not in json.loads(read(one).value)
+
+
+SHOP = naming("TH", {"120": "US"}, ("phone:02-123-4567",))
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (purchase("1", "loyalty_card:0000"), NamesNobody.PLACEHOLDER),
+        (refund("1", "user:anonymous"), NamesNobody.PLACEHOLDER),
+        (interaction("1", "phone:+66 2 123 4567"), NamesNobody.BLOCKED),
+        (purchase("1", "email:ann at example.com"), NamesNobody.MALFORMED),
+    ],
+)
+def test_money_and_deeds_under_what_names_nobody_are_anonymous(sent: dict[str, Any], why: NamesNobody) -> None:
+    found = read(sent, naming=SHOP)
+    assert (found.references, found.dropped) == ((), (why,))
+    assert json.loads(found.value)["data"]["reference"] is None
+
+
+def test_a_form_loses_what_names_nobody_and_keeps_the_rest() -> None:
+    found = read(identify("1", ("anonymous:0", "email:Ann@example.com", "phone:021234567")), naming=SHOP)
+    assert found.references == ("email:ann@example.com",)
+    assert found.dropped == (NamesNobody.PLACEHOLDER, NamesNobody.BLOCKED)
+
+
+def test_a_phone_number_is_read_as_in_the_country_of_its_store() -> None:
+    assert read(changed(purchase("1", "phone:(212) 555-0100"), store="120"), naming=SHOP).references == ("phone:+12125550100",)
+    assert read(purchase("1", "phone:081-234-5678"), naming=SHOP).references == ("phone:+66812345678",)
+    assert read(interaction("1", "phone:(212) 555-0100", store="120"), naming=SHOP).references == ("phone:+12125550100",)
+    assert read(identify("1", ("phone:(212) 555-0100",), traits={"store": "120"}), naming=SHOP).references == ("phone:+12125550100",)

@@ -71,9 +71,9 @@ def test_anything_else_is_an_interaction_whose_values_are_all_kept() -> None:
 
 def test_an_identify_gathers_references_traits_wishes_and_consents() -> None:
     consents = [{"purpose": "marketing", "channel": "email", "granted": True}]
-    traits = {"email": "A@b.c", "phone": "+66 81", "loyalty_card": 42, "name": "Ann", "language": "th", "consents": consents}
+    traits = {"email": "A@b.c", "phone": "+66 81 234 5678", "loyalty_card": 42, "name": "Ann", "language": "th", "consents": consents}
     event = translated({"userId": "u", "anonymousId": "d", "traits": traits}, "identify")
-    assert event.references == ("user:u", "loyalty_card:42", "email:a@b.c", "phone:+6681", "anonymous:d")
+    assert event.references == ("user:u", "loyalty_card:42", "email:a@b.c", "phone:+66812345678", "anonymous:d")
     assert (data(event)["traits"], data(event)["language"], data(event)["consents"]) == ({"name": "Ann"}, "th", consents)
 
 

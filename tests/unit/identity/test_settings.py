@@ -22,3 +22,18 @@ def test_zones_and_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyP
 def test_a_zone_that_nobody_knows_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no time zone"):
         IdentitySettings(**wrong)
+
+
+def test_countries_and_blocked_references_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEAR_HOME_REGION", "TH")
+    monkeypatch.setenv("DEAR_STORE_REGIONS", '{"120": "US"}')
+    monkeypatch.setenv("DEAR_BLOCKED_REFERENCES", "phone:02 123 4567, loyalty_card:9999")
+    naming = IdentitySettings().naming
+    assert (naming.home_region, naming.store_regions) == ("TH", {"120": "US"})
+    assert naming.blocked == {"phone:+6621234567", "loyalty_card:9999"}
+
+
+@pytest.mark.parametrize("wrong", [{"home_region": "Thailand"}, {"store_regions": {"120": "th"}}, {"blocked_references": ("nobody",)}])
+def test_a_country_that_is_none_and_a_reference_that_is_none_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"no country|no reference"):
+        IdentitySettings(**wrong)

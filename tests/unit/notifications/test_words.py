@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hmac
+import html
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from email import message_from_bytes, policy
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from services.notifications.domain.messages import Message, message_id
 from services.notifications.domain.slices import slices
 from services.notifications.letters import NotAnAddress, Sender, compose
+from services.notifications.links import LONGEST_TARGET, BadToken, Links, NotALink, Use, message_of, token_for, web_address
 from services.notifications.templates import CannotRender, Templates, Words, day_in_words
-from services.notifications.unsubscribe import BadToken, message_of, token_for
 
 TEMPLATES = Templates()
 AT = datetime(2017, 6, 1, 12, tzinfo=UTC)
@@ -100,13 +104,103 @@ def test_what_is_not_an_address_is_refused(address):
         letter(recipient=address)
 
 
+KEY, MESSAGE, SHOP = b"k" * 32, "ab" * 16, "https://shop.example/new?from=mail&x=1#top"
+
+
 def test_a_link_names_its_message_and_cannot_be_made_up():
-    key = b"k" * 32
-    token = token_for("ab" * 16, key)
-    assert message_of(token, key) == "ab" * 16
-    for wrong in (token[:-4], token[:-1] + ("A" if token[-1] != "A" else "B"), "", "å", token_for("ab" * 16, b"x" * 32), "abc"):
+    token = token_for(Use.UNSUBSCRIBE, MESSAGE, KEY)
+    assert message_of(Use.UNSUBSCRIBE, token, KEY) == MESSAGE
+    others = token_for(Use.UNSUBSCRIBE, MESSAGE, b"x" * 32)
+    for wrong in (token[:-4], token[:-1] + ("A" if token[-1] != "A" else "B"), "", "å", others, "abc"):
         with pytest.raises(BadToken):
-            message_of(wrong, key)
+            message_of(Use.UNSUBSCRIBE, wrong, KEY)
+
+
+@pytest.mark.parametrize("made_for", Use)
+@pytest.mark.parametrize("used_for", Use)
+def test_a_link_is_good_for_one_use(made_for, used_for):
+    token = token_for(made_for, MESSAGE, KEY)
+    if made_for is used_for:
+        assert message_of(used_for, token, KEY) == MESSAGE
+    else:
+        with pytest.raises(BadToken):
+            message_of(used_for, token, KEY)
+
+
+def test_a_link_in_a_mail_that_was_sent_before_links_had_uses_still_ends_marketing():
+    raw = bytes.fromhex(MESSAGE)
+    token = urlsafe_b64encode(raw + hmac.digest(KEY, b"unsubscribe" + raw, "sha256")[:16]).decode().rstrip("=")
+    assert message_of(Use.UNSUBSCRIBE, token, KEY) == MESSAGE
+
+
+def test_a_tracked_link_leads_to_its_own_target_only():
+    links = Links("https://mail.example/")
+    links.use_key(KEY)
+    parts = urlsplit(links.tracked(MESSAGE, SHOP))
+    token, target = parts.path.removeprefix("/v1/click/"), parse_qs(parts.query)["to"][0]
+    assert target == SHOP
+    assert links.message_behind(Use.CLICK, token, target) == MESSAGE
+    for other in ("", "https://evil.example/", target + "/", target[:-1], target.upper(), "\udc80"):
+        with pytest.raises(BadToken):
+            links.message_behind(Use.CLICK, token, other)
+
+
+@pytest.mark.parametrize("target", [SHOP, "http://127.0.0.1:8080", "https://xn--42cl.example/%E0%B8%81?a[]=b", "https://shop.example?x"])
+def test_a_mail_may_lead_to_a_web_address(target):
+    assert web_address(target) == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "", "javascript:alert(1)", "//evil.example", "/new", "ftp://shop.example/", "https://", "https:///x", "https://user@evil.example/",
+        "https://shop.example\\@evil.example/", "https://shop.example/a b", "https://shop.example/\n", "https://ร้าน.example/",
+        "HTTPS://shop.example:port/", 'https://shop.example/"onclick', "https://shop.example/" + "x" * LONGEST_TARGET,
+    ],
+)  # fmt: skip
+def test_and_nowhere_else(target):
+    with pytest.raises(NotALink, match="must be a web address"):
+        web_address(target)
+
+
+TRACKED = replace(
+    WORDS,
+    content={"url": SHOP},
+    pixel_url="https://mail.example/v1/open/t",
+    tracked=lambda target: f"https://mail.example/v1/click/t?to={target}",
+)
+PIXEL = '<img src="https://mail.example/v1/open/t" width="1" height="1"'
+LABELS = {
+    ("welcome", "en"): "Have a look around", ("win_back", "en"): "See what is new",
+    ("welcome", "th"): "เลือกชมสินค้า", ("win_back", "th"): "ดูสินค้าใหม่",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "language"), LABELS)
+def test_a_tracked_mail_has_one_picture_and_its_links_lead_past_us_in_html_alone(name, language):
+    mail = TEMPLATES.render(name, language, TRACKED)
+    assert mail.html.count(PIXEL) == 1
+    assert mail.html.count("<img") == 1
+    assert f'href="https://mail.example/v1/click/t?to={html.escape(SHOP)}"' in mail.html
+    assert f'href="{html.escape(SHOP)}"' not in mail.html
+    assert f"\n\n{LABELS[name, language]}: {SHOP}\n\n" in mail.text
+    assert "mail.example" not in mail.text
+    assert f">{LABELS[name, language]}</a>" in mail.html
+
+
+@pytest.mark.parametrize(("name", "language"), LABELS)
+def test_an_untracked_mail_has_no_picture_and_its_links_lead_where_they_say(name, language):
+    mail = TEMPLATES.render(name, language, replace(TRACKED, pixel_url=None, tracked=None))
+    assert "<img" not in mail.html
+    assert "mail.example" not in mail.html
+    assert f'href="{html.escape(SHOP)}"' in mail.html
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", 7, True])
+@pytest.mark.parametrize("words", [WORDS, TRACKED])
+def test_a_link_that_is_no_web_address_is_an_error_and_never_sent(url, words):
+    with pytest.raises(CannotRender):
+        TEMPLATES.render("welcome", "en", replace(words, content={"url": url}))
 
 
 def message(customer, number):

@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from services.segmentation.domain.models.scoring_model import ScoringModel
+from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.summary import totals_of
 from services.segmentation.handlers import on_customer_events, on_customers, on_offers
 from services.segmentation.partitions import SegmentationPartitions, Sources
@@ -85,6 +86,7 @@ class Bed:
     histories: list[History] = field(default_factory=list)
     identity_is_away: bool = False
     fitted: ScoringModel | None = None
+    needs: NeedLabels | None = None
     ranks: bool = False
     """Score by ranks alone, as so few customers should be; otherwise by the shipped model however few they are."""
     events_begin: int = 0
@@ -119,7 +121,7 @@ class Bed:
     def _new_worker(self) -> None:
         settings = SegmentationSettings(clock="replay", data_dir=self.directory)
         models = load_shipped_models("groceries")
-        models.fitted = self.fitted
+        models.fitted, models.needs = self.fitted, self.needs
         if not self.ranks:
             models.risk_by_rank_sum = ()
         self.worker = Worker(self.bus, self.clock, settings, models)
@@ -223,6 +225,12 @@ class Bed:
         data = PurchaseRecorded(reference=f"loyalty_card:{who}", store="1", currency="USD", lines=lines)
         return await self.say(who, data, START + timedelta(days=day))
 
+    async def shop(self, who: str, day: float, *departments: str) -> Kept:
+        """A purchase of a line in each of these departments."""
+        lines = tuple(PurchaseLine(sku="x", quantity=1, amount_minor=500, department=each) for each in departments)
+        data = PurchaseRecorded(reference=f"loyalty_card:{who}", store="1", currency="USD", lines=lines)
+        return await self.say(who, data, START + timedelta(days=day))
+
     async def refund(self, who: str, day: float, amount: int) -> Kept:
         data = PurchaseRefunded(reference=f"loyalty_card:{who}", store="1", currency="USD", amount_minor=amount)
         return await self.say(who, data, START + timedelta(days=day))
@@ -283,6 +291,11 @@ class Bed:
         """A fit was published, and is heard of."""
         self.fitted = model
         self.worker.models.fitted = model
+
+    def judge_needs_by(self, needs: NeedLabels) -> None:
+        """A need model was published, and is heard of."""
+        self.needs = needs
+        self.worker.models.needs = needs
 
     async def age(self, days: int) -> None:
         """The clock moves, and everyone is re-scored."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.segmentation.decoding import Decoded, Reading, _decode_each, decode
+from services.segmentation.domain.names import EMAIL_SENT
 from shared.streaming.records import Position, StoredRecord, origin_header
 
 KEY = "0123456789abcdef" * 2
@@ -53,3 +54,22 @@ def plain(decoded: Decoded) -> tuple[Any, ...]:
 def test_a_batch_says_the_same_read_together_or_one_by_one(told: list[tuple[bytes | None, bytes | None]]) -> None:
     records = [StoredRecord(n, 0, key, value, (origin_header(Position("log", 0, n), 0),)) for n, (key, value) in enumerate(told)]
     assert plain(decode(records, Reading("USD"))) == plain(_decode_each(records, Reading("USD")))
+
+
+def test_silence_about_a_mail_counts_only_where_its_opening_could_have_been_seen() -> None:
+    def counted_as(**properties: Any) -> str:
+        data = {"reference": "email:a@b.c", "kind": "EmailSent", "properties": {"program": "win_back", **properties}}
+        event = {
+            "specversion": "1.0",
+            "id": "1",
+            "source": "s",
+            "type": "dear.InteractionRecorded",
+            "time": "2026-01-05T00:00:00Z",
+            "data": data,
+        }
+        batch = decode([StoredRecord(0, 0, KEY.encode(), json.dumps(event).encode())], Reading("USD")).events
+        assert batch.name is not None
+        return batch.texts[int(batch.name[0])]
+
+    assert counted_as() == counted_as(tracked=True) == EMAIL_SENT
+    assert counted_as(tracked=False) != EMAIL_SENT

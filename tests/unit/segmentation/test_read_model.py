@@ -16,7 +16,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pymongo.errors import BulkWriteError
 
-from services.segmentation import read_model
+from services.segmentation import read_model, rescoring
 from services.segmentation.api.scores import add_totals
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Buyers, Sample, market_of
@@ -224,7 +224,10 @@ def _today(bed: Bed) -> int:
     return bed.worker.now_ms() // DAY_MS
 
 
-def test_after_a_restart_only_what_changed_since_is_a_point(tmp_path: Path, writes: Writes) -> None:
+def test_after_a_restart_only_what_changed_since_is_a_point(tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A round is one tick, however busy the machine is: nothing is told in the middle of it, by the market before.
+    monkeypatch.setattr(rescoring, "ENOUGH_SECONDS", 60.0)
+
     async def story(bed: Bed, model: ReadModel) -> None:
         await buy(bed, 2, day=0)
         await bed.age(0)

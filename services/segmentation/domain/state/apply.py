@@ -8,6 +8,7 @@ import numpy as np
 
 from services.segmentation.domain.arrays import Integers, Mask
 from services.segmentation.domain.events import EventBatch, Kind
+from services.segmentation.domain.names import NEED
 from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import SPAN_DAYS, WORDS, bits_of_days
 from services.segmentation.domain.state.rows import BOUGHT, DONE, NEVER, CustomerState
@@ -146,6 +147,7 @@ def _apply_categories(state: CustomerState, batch: EventBatch, rows: Integers, p
     _learn_names(state, batch, bought.name)
     periods = BOUGHT.period_of(batch.day)[bought.event]
     fresh = state.bought.add(rows[places[bought.event]], bought.name, periods)
+    state.need_due[rows[places[bought.event]]] = True
     _apply_breadth(state, rows, places[bought.event], periods, fresh)
 
 
@@ -167,13 +169,19 @@ def _apply_breadth(state: CustomerState, rows: Integers, at: Integers, periods: 
 
 def _apply_names(state: CustomerState, batch: EventBatch, rows: Integers, places: Integers) -> None:
     if batch.bonds is not None:
-        np.bitwise_or.at(state.bonds, rows[places], batch.bonds.astype(np.uint8))
+        bonds = batch.bonds.astype(np.uint8)
+        # A score need not move with a new bond or a stated need; others are told all the same.
+        state.unpublished[rows[places[(bonds & ~state.bonds[rows[places]]) != 0]]] = True
+        np.bitwise_or.at(state.bonds, rows[places], bonds)
     if batch.name is None:
         return
     named = np.flatnonzero(batch.name)
     if len(named):
         _learn_names(state, batch, batch.name[named])
         state.done.add(rows[places[named]], batch.name[named], DONE.period_of(batch.day[named]))
+        needs = [code for code in np.unique(batch.name[named]).tolist() if batch.texts[code].startswith(NEED)]
+        if needs:
+            state.unpublished[rows[places[np.isin(batch.name, needs)]]] = True
 
 
 def _learn_names(state: CustomerState, batch: EventBatch, codes: Integers) -> None:

@@ -85,8 +85,9 @@ MARKS: Mapping[str, Column] = MappingProxyType({
     "told": Column(np.uint16, empty=0xFFFF),
     "unpublished": Column(np.bool_),
     "unstored": Column(np.uint8),
+    "need_due": Column(np.bool_, empty=1),
 })  # fmt: skip
-"""What this worker remembers about telling others; where it is lost, everything is told again."""
+"""What this worker remembers about telling others and about needs to look at; where it is lost, all of it is done again."""
 
 STORED, WAITING, BEING_STORED = range(3)
 """In `unstored`: what the read model has of a row."""
@@ -123,6 +124,7 @@ class CustomerState:
     told: NDArray[np.uint16]
     unpublished: Mask
     unstored: Bytes
+    need_due: Mask
 
     def __init__(self) -> None:
         self.count = 0

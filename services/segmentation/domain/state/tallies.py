@@ -111,6 +111,12 @@ class Tallies:
         is_held = (wanted <= newest) & (wanted > newest - self.ring.periods)
         return np.where(is_held, self.held[entries][:, wanted % self.ring.periods], 0)
 
+    def ages(self, entries: Integers, current: int | Integers) -> Integers:
+        """Shape (n, periods): how many periods before `current` (one for all, or one for each) the period of each slot lies; later is 0."""
+        newest = self.newest[entries].astype(np.int64)[:, None]
+        before = (newest - np.arange(self.ring.periods)) % self.ring.periods
+        return np.maximum(np.reshape(current, (-1, 1)) - newest + before, 0)
+
     def of_rows(self, rows: Integers) -> tuple[Integers, Integers]:
         """The entries of these rows, and for each the place of its row; ordered by place, then by name."""
         places, entries = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]

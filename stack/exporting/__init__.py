@@ -1,0 +1,1 @@
+"""`dear export`: what the services know as Parquet, for a data warehouse."""

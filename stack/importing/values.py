@@ -1,0 +1,153 @@
+"""From what stands in a cell to a text, a time, an amount, a number, or yes and no; exactly, or with a reason why not."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, DecimalException
+from zoneinfo import ZoneInfo
+
+from services.identity.domain.money import NoAmount, to_minor
+from stack.importing.mapping import FileLayout
+from stack.importing.verdicts import Bad, RowReason
+
+NOON = time(12)
+"""When a day without a time was: the same day in UTC almost wherever it is written."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCHS = {"epoch": 1, "epoch_ms": 1000}
+"""Time formats that count from 1970."""
+YES = frozenset(["1", "true", "t", "yes", "y", "on", "x", "granted", "opt-in", "opted-in", "optin", "subscribed"])
+NO = frozenset(["0", "false", "f", "no", "n", "off", "refused", "withdrawn", "opt-out", "opted-out", "optout", "unsubscribed"])
+WHOLE = "JPY"
+"""A currency without minor units: amounts in it are whole."""
+SHOWN = 40
+
+
+def shown(value: object) -> str:
+    """A value as a message may show it."""
+    text = str(value)
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "…")
+
+
+def as_text(value: object, layout: FileLayout) -> str | None:
+    """A text without the blanks around it; None where nothing stands there. Raises Bad."""
+    match value:
+        case None:
+            return None
+        case str():
+            text = value.strip()
+            return None if not text or text in layout.blank else text
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float() | Decimal():
+            return as_text(_plain(value), layout)
+        case datetime() | date():
+            return value.isoformat()
+    raise Bad(RowReason.NOT_A_TEXT, f"a text or a number is expected, not a {type(value).__name__}")
+
+
+def _plain(number: float | Decimal) -> str | None:
+    """Without an exponent, and whole numbers without a fraction: spreadsheets keep card numbers as 42.0. No number (NaN) is blank."""
+    exact = Decimal(repr(number)) if isinstance(number, float) else number
+    if exact.is_nan():
+        return None
+    if not exact.is_finite() or abs(exact.adjusted()) > SHOWN:
+        return str(exact)
+    return str(int(exact)) if exact == exact.to_integral_value() else format(exact, "f")
+
+
+def as_time(value: object, layout: FileLayout, zone: str | None) -> datetime:
+    """A moment in UTC; `zone` is of times that do not say theirs. Raises Bad."""
+    try:
+        at = _read_time(value, layout)
+        if at.tzinfo is None:
+            if zone is None:
+                raise Bad(RowReason.NO_TIME_ZONE, f"{shown(value)} has no time zone: set file.time_zone in the mapping")
+            at = at.replace(tzinfo=ZoneInfo(zone))
+        at = at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, Bad):
+            raise
+        expected = f"a time as in {layout.time_format!r}" if layout.time_format else "a time such as 2026-03-01T09:30:00+07:00"
+        raise Bad(RowReason.NOT_A_TIME, f"{shown(value)}: {expected} is expected") from error
+    if at.date() < layout.earliest:
+        raise Bad(RowReason.TOO_EARLY, f"{at.date()} is before {layout.earliest}: a placeholder? file.earliest in the mapping allows it")
+    return at
+
+
+def _read_time(value: object, layout: FileLayout) -> datetime:
+    if layout.time_format in EPOCHS:
+        return _since_epoch(as_decimal(value, layout) / EPOCHS[layout.time_format])
+    match value:
+        case datetime():
+            return value
+        case date():
+            return datetime.combine(value, NOON)
+        case str() if layout.time_format:
+            read = datetime.strptime(value, layout.time_format)  # noqa: DTZ007 - the zone is added by the caller
+            has_time = any(part in layout.time_format for part in ("%H", "%I", "%c", "%X"))
+            return read if has_time else read.replace(hour=NOON.hour)
+        case str() if len(value) <= len("2026-03-01"):
+            return datetime.combine(date.fromisoformat(value), NOON)
+        case str():
+            return datetime.fromisoformat(value)
+    raise ValueError("not a time")
+
+
+def _since_epoch(seconds: Decimal) -> datetime:
+    if not seconds.is_finite() or abs(seconds) > 10**11:
+        raise ValueError("not a time")
+    return EPOCH + timedelta(microseconds=int(seconds * 10**6))
+
+
+def as_minor(value: object, layout: FileLayout, currency: str, times: int = 1) -> int:
+    """An amount, or a price times a quantity, in minor units. Raises Bad."""
+    try:
+        return to_minor(as_decimal(value, layout), WHOLE if layout.minor_units else currency, times)
+    except NoAmount as error:
+        raise Bad(RowReason.NOT_AN_AMOUNT, f"{shown(value)}: {error}") from error
+
+
+def as_decimal(value: object, layout: FileLayout) -> Decimal:
+    """The number that is written, exactly. Raises Bad."""
+    match value:
+        case bool():
+            pass
+        case int() | Decimal():
+            return Decimal(value)
+        case float():
+            return Decimal(repr(value))
+        case str():
+            text = value.replace(layout.thousands, "") if layout.thousands else value
+            text = text.replace(layout.decimal, ".") if layout.decimal != "." and "." not in text else text
+            if text.isascii() and "_" not in text:
+                try:
+                    return Decimal(text)
+                except DecimalException:
+                    pass
+    hint = "" if layout.decimal == "," else "; a decimal comma is file.decimal in the mapping"
+    raise Bad(RowReason.NOT_AN_AMOUNT, f"{shown(value)}: a number is expected{hint if ',' in str(value) else ''}")
+
+
+def as_quantity(value: object, layout: FileLayout, weighed_as_one: bool) -> int:
+    """How many; what was weighed counts as one piece where the mapping says so. Raises Bad."""
+    try:
+        number = as_decimal(value, layout)
+    except Bad as bad:
+        raise Bad(RowReason.NOT_A_QUANTITY, bad.fault.detail) from bad
+    if not number.is_finite() or abs(number) > 10**9:
+        raise Bad(RowReason.NOT_A_QUANTITY, f"{shown(value)}: a number of pieces is expected")
+    if number != number.to_integral_value():
+        if weighed_as_one:
+            return 1 if number > 0 else -1
+        raise Bad(RowReason.NOT_A_QUANTITY, f"{shown(value)} is no whole number: weighed_as_one in the mapping counts it as one piece")
+    return int(number)
+
+
+def as_flag(value: object, layout: FileLayout) -> bool:
+    """Yes or no. Raises Bad."""
+    word = (as_text(value, layout) or "").lower()
+    if word in YES or word in NO:
+        return word in YES
+    raise Bad(RowReason.NOT_YES_OR_NO, f"{shown(value)}: yes or no is expected, as true/false, 1/0, yes/no or granted/withdrawn")

@@ -126,24 +126,27 @@ def _may_be_news(settled: Settled, profile: str, known: Known) -> bool:
 
 def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState]:
     """Change the customers as these events say, and return those to publish. `owners`: reference -> profile."""
-    homes = _homes({each.profile for each in said})
+    homes, made = _homes({each.profile for each in said})
     news = _news(said, owners, homes)
+    # A profile that was not there has no customer either, as a rule: where another process was faster, saving says so.
+    to_load = set(news) - made
     to_publish = {homes[each.profile] for each in said if each.again}
     while True:
-        before = customers.load(news)
+        before = customers.load(to_load)
         after = {customer: _changed(before.get(customer), state) for customer, state in news.items()}
         changed = [state for customer, state in after.items() if customer not in before or state.version != before[customer].version]
         to_publish.update(state.customer_id for state in changed)
         if customers.save(changed):
             return [state for customer, state in after.items() if customer in to_publish]
+        to_load = set(news)
 
 
-def _homes(profiles: set[str]) -> dict[str, str]:
-    """The customer of each profile; one that has none becomes a customer by itself."""
+def _homes(profiles: set[str]) -> tuple[dict[str, str], set[str]]:
+    """The customer of each profile; one that has none becomes a customer by itself. Also returns those that became one."""
     homes = references.customers_of(profiles)
     missing = profiles - homes.keys()
     references.add_profiles(missing)
-    return homes | {profile: profile for profile in missing}
+    return homes | {profile: profile for profile in missing}, missing
 
 
 def _news(said: Sequence[Said], owners: Mapping[str, str], homes: Mapping[str, str]) -> dict[str, CustomerState]:

@@ -12,21 +12,26 @@ from typing import Any
 import pytest
 
 from services.notifications.domain.contacts import Suppression
-from services.notifications.store import suppressions
+from services.notifications.domain.interactions import Kind, response_to
+from services.notifications.domain.messages import Message
+from services.notifications.domain.reasons import Reason
+from services.notifications.store import messages, responses, suppressions
+from services.notifications.store.messages import Postponed
 from shared.contracts.topics import CUSTOMERS, PURCHASES, SCORES, SEGMENTATION_STATE
 from tests.identity.world import CARD, day, identify, interaction, purchase
 from tests.privacy.world import Everything
 
 pytestmark = pytest.mark.anyio
 MAIL, PHONE, NAME, WORDS = "email:canary.ann@example.com", "phone:+66812345678", "Annabel Canary", "the canary did not sing"
-PLAIN = ("canary.ann@example.com", "+66812345678", NAME, WORDS, "loyalty_card:42")
+PLAIN = ("canary.ann@example.com", "+66812345678", NAME, WORDS, "loyalty_card:42", "canary bus")
+ASSET = {"asset_id": "canary-plate-1", "kind": "vehicle", "label": "The yellow canary bus"}
 ALLOWED = [{"purpose": "marketing", "channel": "email", "granted": True, "evidence": "form of Annabel Canary"}]
 
 
 async def a_customer(everything: Everything) -> None:
     """Somebody with a life in all services, somebody else, and what nobody could read."""
     await everything.send(
-        identify("1", (CARD, MAIL, PHONE), traits={"name": NAME, "city": "Bangkok"}, consents=ALLOWED),
+        identify("1", (CARD, MAIL, PHONE), traits={"name": NAME, "city": "Bangkok"}, consents=ALLOWED, assets=[ASSET]),
         identify("4", ("loyalty_card:77", "email:bob@example.com"), traits={"name": "Bob"}),
     )
     await everything.send(
@@ -48,6 +53,7 @@ async def test_an_archive_holds_what_every_service_knows(everything: Everything)
         archive = zipfile.ZipFile(io.BytesIO(answer.content))
         profile = json.loads(archive.read("profile.json"))
         assert (profile["traits"]["name"], sorted(profile["references"])) == (NAME, sorted((CARD, MAIL, PHONE)))
+        assert {"what": "asset canary-plate-1 label", "value": "The yellow canary bus"}.items() <= profile["said"][-1].items()
         assert [each["id"] for each in json.loads(archive.read("events.json"))] == ["1", "2", "3"]
         assert {"campaigns_points.csv", "campaigns_offers.json", "notifications_messages.json"} <= set(archive.namelist())
         rows = list(csv.DictReader(io.StringIO(archive.read("events.csv").decode("utf-8-sig"))))
@@ -92,6 +98,7 @@ async def test_after_an_erasure_nothing_yields_the_plain_value(everything: Every
     async with everything.running() as client:
         await a_customer(everything)
         access = await everything.ask(client, "access", reference=MAIL)
+        assert everything.databases["identity"]["names"].find_one({"_id": access["customer_id"]})
         before = everything.where(*PLAIN)
         assert {
             "identity.timeline", "identity.references", "identity.customers", "identity.consents", "identity.outcomes",
@@ -102,7 +109,7 @@ async def test_after_an_erasure_nothing_yields_the_plain_value(everything: Every
         done = await everything.ask(client, "erasure", reference=MAIL)
         await everything.live()
         assert everything.where(*PLAIN) == set()
-        for name in ("customers", "profiles", "references", "timeline", "consents", "privacy_archives"):
+        for name in ("customers", "names", "profiles", "references", "timeline", "consents", "privacy_archives"):
             assert not list(everything.databases["identity"][name].find({"$or": [{"_id": customer}, {"profile": customer}]})), name
         for topic in (CUSTOMERS, SCORES, SEGMENTATION_STATE):
             last = {record.key: record.value for record in everything.bus.records(topic)}
@@ -164,6 +171,36 @@ async def _with_lapsed_leases(everything: Everything, client: Any) -> dict[str, 
         if found["state"] == "done":
             return found
     raise AssertionError(f"it is not done: {found}")
+
+
+async def test_what_readers_did_with_their_mails_is_shown_and_erased(everything: Everything) -> None:
+    async with everything.running() as client:
+        await a_customer(everything)
+        customer = (await client.get("/v1/customers/lookup", params={"reference": MAIL})).json()["customer_id"]
+        bob = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:77"})).json()["customer_id"]
+        for who, mail in ((customer, MAIL), (bob, "email:bob@example.com")):
+            sent = a_message(who, mail)
+            messages.record([sent], {who: Postponed(who, day(8), Reason.QUIET_HOURS, day(8))})
+            responses.record(response_to(sent, Kind.CLICKED, mail, day(0), "https://shop.example/"))
+        done = await everything.ask(client, "access", reference=MAIL)
+        packed = (await client.get(f"/v1/privacy/requests/{done['request_id']}/archive")).content
+        [shown] = json.loads(zipfile.ZipFile(io.BytesIO(packed)).read("notifications_responses.json"))
+        assert (shown["response"], shown["message_id"], shown["properties"]["link"]) == (Kind.CLICKED, customer, "https://shop.example/")
+        erased = (await everything.ask(client, "erasure", reference=MAIL))["proof"]["erased"]["notifications"]
+        assert (erased["responses"], erased["messages"]) == (1, 1)
+        assert [each["message_id"] for each in everything.databases["notifications"]["responses"].find({})] == [bob]
+        [kept] = everything.databases["notifications"]["messages"].find({"customer_id": customer})
+        assert (kept["content"], kept.get("reference")) == ({}, None)
+
+
+def a_message(customer: str, reference: str) -> Message:
+    """A mail to a customer, its id the customer's."""
+    at = day(0)
+    return Message(
+        message_id=customer, offer_id="offer", program="win_back", customer_id=customer, channel="email", partition=0, template="win_back",
+        purpose="marketing", content={"said": "to the canary"}, decided_at=at, expires_at=day(9), recorded_at=at, appended_ms=0,
+        put_off_to=day(8), reference=reference,
+    )  # fmt: skip
 
 
 async def test_an_address_that_is_not_to_be_written_to_stays_so_as_a_keyed_hash(everything: Everything) -> None:

@@ -34,6 +34,7 @@ async def test_what_people_said_is_sealed_and_what_they_bought_is_not(everything
         assert json.loads(timeline.event_under("till/1\x1f2") or b"")["data"]["properties"] == {"words": WORDS}
         told = [await client.post("/v1/timeline/read", json={"partition": number}) for number in range(8)]
         assert WORDS in "".join(each.text for each in told)
+        assert WORDS in (await client.post("/v1/export/events", json={})).text
 
 
 async def test_without_its_key_a_copy_of_the_timeline_says_nothing(everything: Everything) -> None:

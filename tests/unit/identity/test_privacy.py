@@ -54,6 +54,12 @@ def test_a_text_mentions_somebody_by_a_telling_value_or_the_whole_reference(text
     assert mentions(text, needles_of((CARD, MAIL))) is found
 
 
+@pytest.mark.parametrize("text", [b"phone:0812345678", b'{"phone": "+66812345678"}', b"0066812345678 and others"])
+def test_a_phone_number_is_recognised_with_and_without_its_countrys_code(text: bytes) -> None:
+    assert mentions(text, needles_of(("phone:+66812345678",)))
+    assert not mentions(text, needles_of(("phone:+66812345679",)))
+
+
 def test_all_services_answer_for_every_member_in_all_parts() -> None:
     members = REQUEST.members
     whole = {(profile, service): (1, {1}) for profile in members for service in OTHERS}

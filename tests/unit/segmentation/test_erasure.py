@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from services.segmentation.domain.state import CustomerState
 from services.segmentation.holder import SegmentationHolder
 from services.segmentation.read_model import ReadModel
 from services.segmentation.store import history
 from services.segmentation.store import scores as store
+from services.segmentation.trait_columns import fill
 from shared.contracts.topics import SCORES, SEGMENTATION_STATE
 from tests.unit.segmentation.bed import Bed, profile
 
@@ -68,6 +70,27 @@ async def test_an_erased_row_stays_gone_and_the_others_are_as_before(tmp_path: P
     await bed.buy("8", 2, 500)
     await bed.settle()
     assert bed.rows[profile("8")] != before[profile("8")]
+
+
+async def test_the_others_keep_the_traits_that_rules_name(tmp_path: Path) -> None:
+    bed = await a_shop(tmp_path)
+    for who in WHO:
+        await bed.introduce(who, 2, age=int(who))
+    await bed.settle()
+    for number, owned in bed.worker.owned.items():
+        await fill(owned.state, number, ("age",), bed._read_customers)
+    await erase(bed, "7")
+    ages = {}
+    for owned in bed.worker.owned.values():
+        column = owned.state.traits["age"]
+        assert column.is_whole
+        ages |= {profile_of(owned.state, row): column.value(row) for row in owned.state.every_row().tolist()}
+    assert ages == {profile(who): int(who) for who in WHO if who != "7"}
+
+
+def profile_of(state: CustomerState, row: int) -> str:
+    found: str = state.ids[row].astype(">u8").tobytes().hex()
+    return found
 
 
 async def test_a_copy_from_before_the_erasure_does_not_bring_the_row_back(tmp_path: Path) -> None:

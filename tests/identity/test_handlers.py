@@ -384,7 +384,7 @@ async def test_a_record_in_binary_mode_is_the_event_that_its_structured_twin_is(
     for told in (binary, message(sent)):
         await world.bus.append(PURCHASES, told)
     await world.bus.settle()
-    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 1, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 1, "anonymous": 0, "repeated": 1, "quarantined": 0, "lost": 0, "parked": 0}
     [passed] = world.bus.records(CUSTOMER_EVENTS)
     assert json.loads(passed.value or b"")["id"] == "reçu 1"
     assert [name for name, _ in passed.headers] == [ORIGIN_HEADER]

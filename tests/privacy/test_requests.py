@@ -187,9 +187,9 @@ async def test_what_readers_did_with_their_mails_is_shown_and_erased(everything:
         [shown] = json.loads(zipfile.ZipFile(io.BytesIO(packed)).read("notifications_responses.json"))
         assert (shown["response"], shown["message_id"], shown["properties"]["link"]) == (Kind.CLICKED, customer, "https://shop.example/")
         erased = (await everything.ask(client, "erasure", reference=MAIL))["proof"]["erased"]["notifications"]
-        assert (erased["responses"], erased["messages"]) == (1, 1)
+        assert erased["responses"] == 1
         assert [each["message_id"] for each in everything.databases["notifications"]["responses"].find({})] == [bob]
-        [kept] = everything.databases["notifications"]["messages"].find({"customer_id": customer})
+        [kept] = everything.databases["notifications"]["messages"].find({"_id": customer})
         assert (kept["content"], kept.get("reference")) == ({}, None)
 
 

@@ -52,7 +52,7 @@ def create_router(clock: Clock) -> APIRouter:
         """All texts by version."""
         return {"texts": [_shown(each) for each in await in_store(consent_texts.every)]}
 
-    @router.get("/{version}", dependencies=[needs(Scope.REPORTS_READ)])
+    @router.get("/{version}", dependencies=[needs(Scope.REPORTS_READ)], responses={404: {"description": "There is no such text."}})
     async def one(version: Name) -> dict[str, Any]:
         """One text."""
         found = await in_store(consent_texts.find, version)

@@ -30,6 +30,13 @@ CHANGES_BYTES_MAX = 16_000
 _NO_KEY = "Set DEAR_MASTER_KEY, the same for every process: without it nothing could stop what arrives late from being taken in again."
 
 
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    404: {"description": "Nobody is known by that."},
+    409: {"description": "The Idempotency-Key stands for another request."},
+    503: {"description": "There is no master key, and so nobody can be erased."},
+}
+
+
 class Corrections(BaseModel):
     """What is right: it is said as of now, and the newest word counts. A trait that is null is removed."""
 
@@ -76,7 +83,7 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
     """Privacy requests."""
     router = APIRouter(prefix="/privacy/requests", tags=["privacy"], dependencies=[needs(Scope.PRIVACY)])
 
-    @router.post("", status_code=202, responses={404: {"description": "Nobody is known by that."}})
+    @router.post("", status_code=202, responses=REFUSALS)
     async def create(asked: PrivacyRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
         """Ask for access, objection, rectification or erasure. With the same Idempotency-Key it is the same request."""
         if asked.kind is Kind.ERASURE and not can_erase:

@@ -140,7 +140,7 @@ def test_a_parked_record_can_be_listed_shown_replayed_and_is_gone_then(broker):
     assert name not in dead_letters.parked(broker)
     [replayed] = read_topic(broker, target)
     assert (replayed.partition, replayed.record.key, replayed.record.value) == (3, b"key", b"\xff value")
-    assert list(replayed.record.headers) == [("dear-replay-group", b"identity")]
+    assert list(replayed.record.headers) == [("dear-replay-group", b"identity"), ("dear-replay-of", b"t/3/7")]
 
 
 def test_a_parked_record_can_be_given_up(broker):

@@ -40,7 +40,7 @@ def files(tmp_path_factory):
         people = csv.writer(file)
         people.writerow(["card", "email", "name", "registered_at", "updated_at", "marketing_email_consent"])
         for number in range(PEOPLE):
-            people.writerow([f"{number:05}", f"person{number}@example.com", f"Ånn {number}", ago(700), ago(400), "yes"])
+            people.writerow([f"1{number:04}", f"person{number}@example.com", f"Ånn {number}", ago(700), ago(400), "yes"])
     with (directory / "sales.csv").open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["receipt_no", "store", "sold_at", "card", "sku", "qty", "line_total"])
@@ -49,7 +49,7 @@ def files(tmp_path_factory):
                 at = ago(400 - visit * 25 - dice.random())
                 for line in range(dice.randint(1, 3)):
                     amount = f"{dice.randint(100, 9000) / (visit + 1):.2f}"
-                    lines.writerow([f"{number}-{visit}", "12", at, f"{number:05}", f"sku{line}", dice.randint(1, 3), amount])
+                    lines.writerow([f"{number}-{visit}", "12", at, f"1{number:04}", f"sku{line}", dice.randint(1, 3), amount])
         lines.writerow(["broken", "12", "1900-01-01", "00001", "sku", 1, "1.00"])
     return directory
 
@@ -158,7 +158,7 @@ def test_the_export_is_what_the_services_say(live_system, up, files, sold, tmp_p
     assert (
         sum(row["points"] for row in tables["ledger"].to_pylist()) == ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"]
     )
-    someone = next(id for id, row in customers.items() if "loyalty_card:00000" in row["references"])
+    someone = next(id for id, row in customers.items() if "loyalty_card:10000" in row["references"])
     said = ask(f"{up['services']['identity']}/v1/customers/{someone}")
     assert customers[someone]["references"] == said["references"]
     assert json.loads(customers[someone]["traits"]) == said["traits"]
@@ -174,7 +174,7 @@ def test_the_export_is_what_the_services_say(live_system, up, files, sold, tmp_p
 
 def test_the_next_export_has_what_is_new_and_nothing_else(live_system, up, files, tmp_path):
     run_export(ExportOptions(tmp_path / "first", ("events",), data_dir=live_system.data_dir))
-    (files / "calls.ndjson").write_text(json.dumps({"id": 1, "at": "2025-03-01T10:00:00Z", "card": "00001", "kind": "ComplaintMade"}))
+    (files / "calls.ndjson").write_text(json.dumps({"id": 1, "at": "2025-03-01T10:00:00Z", "card": "10001", "kind": "ComplaintMade"}))
     (files / "calls.json").write_text(json.dumps({"id": "id", "time": "at", "kind": "kind", "references": {"loyalty_card": "card"}}))
     options = ImportOptions("interactions", files / "calls.ndjson", files / "calls.json", data_dir=live_system.data_dir)
     before = outcomes(up)["accepted"]
@@ -191,7 +191,7 @@ IN_SMALL_STEPS = "import stack.importing.run as run; run.FLUSH_EVERY = 50; from 
 def test_an_import_that_is_killed_goes_on_and_every_row_counts_once(live_system, up, files):
     rows = 2000
     file = files / "killed.csv"
-    file.write_text("receipt_no,store,sold_at,card,amount\n" + "".join(f"k{n},12,2025-03-01,{n % 100:05},1.00\n" for n in range(rows)))
+    file.write_text("receipt_no,store,sold_at,card,amount\n" + "".join(f"k{n},12,2025-03-01,2{n % 100:04},1.00\n" for n in range(rows)))
     before = outcomes(up)["accepted"]
     command = [sys.executable, "-c", IN_SMALL_STEPS, "import", "purchases", str(file), "--data-dir", str(live_system.data_dir), "--json"]
     partial = files / "killed.csv.verdicts.ndjson.partial"

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.e2e
 EXACT = (*TOTAL_KEYS, "parked", "ledger_sum", "ledger_balance")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _surroundings(tmp_path_factory):
-    """The broker that is asked for; and the signals of this process, which a demo takes for itself."""
+    """The broker that is asked for, one for each test: two shops share none. And the signals of this process, which a demo takes."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch:
         for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):

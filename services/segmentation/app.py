@@ -99,13 +99,15 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     products, traits = ProductList(worker.reading, sources.follow_products), TraitColumns(worker, sources.read_customers)
     live = LiveChanges(changes)
 
+    async def read_product_list(partition: int) -> None:
+        async for records in sources.read_products(partition, 0):
+            take_products(records, worker.reading)
+
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
         await read_published(sources.read_models, worker.models, worker.markets)
         await watching.start()
-        for partition in range(PRODUCTS.partitions):
-            async for records in sources.read_products(partition, 0):
-                take_products(records, worker.reading)
+        await asyncio.gather(*(read_product_list(partition) for partition in range(PRODUCTS.partitions)))
         await partitions.start(topic_ids)
 
     async def stop() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.contracts.topics import PURCHASES
+from shared.contracts.topics import PURCHASES, TOPICS
 from shared.kafka_admin import apply_topics
 from shared.streaming.leaving import EXIT_LOST
 from stack.embedded import Broker, Database
@@ -114,7 +114,7 @@ def test_the_life_of_a_process(toy: Toy) -> None:
 
     os.kill(toy.process.pid, signal.SIGTERM)
     assert toy.process.wait(30) == 0, toy.said()
-    assert toy.notes()[0] == "start 15"
+    assert toy.notes()[0] == f"start {len(TOPICS)}"
     assert toy.notes()[-1] == "stop"
     assert sum(committed(toy.broker.bootstrap_servers, "toy", PURCHASES).values()) == 1
 
@@ -166,7 +166,7 @@ def test_a_live_clock_does_not_move(tmp_path: Path, broker: str, database: str) 
     try:
         wait_until(lambda: toy.answers("/health/ready", 200))
         assert httpx.post(f"{toy.url}/v1/clock", json={"advance_seconds": 1}).status_code == 409
-        assert toy.notes() == ["start 15"], "the api role starts its service, and runs neither timers nor the stream"
+        assert toy.notes() == [f"start {len(TOPICS)}"], "the api role starts its service, and runs neither timers nor the stream"
     finally:
         toy.process.send_signal(signal.SIGTERM)
         assert toy.process.wait(20) == 0

@@ -30,7 +30,7 @@ test-properties: install ## Run fits, back-tests and what is tried in every orde
 	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/properties $(if $(CI),tests/unit) $(if $(CI),-m 'hypothesis or properties') --numprocesses auto
 
 test-whole: install ## Run the tests that start brokers, databases and whole systems
-	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers --durations 20
 
 test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
 	$(BIN)/python -m stack.apache_kafka --check

@@ -72,7 +72,7 @@ class Service:
     partitions: Partitions | None = None
     timers: tuple[Timer, ...] = ()
     batch_records: int = 4000
-    """The most that a batch may have: few where each costs a write to a database, many where the way to the broker and back costs more."""
+    """About the most that a batch has: few where each costs a write to a database, many where the way to the broker and back costs more."""
     start: Callable[[Mapping[str, str]], Awaitable[None]] = field(default=nothing_to_start)
     """Runs in the worker before the first batch, with topic name -> topic id of every topic of the map."""
     learn_keys: LearnKeys | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,13 +31,15 @@ from shared.streaming.metrics import EXPIRED
 
 log = logging.getLogger(__name__)
 
-FETCH_BYTES_PER_RECORD = 512
-"""What a partition's fetch may bring follows from how many records a batch may have; the broker rounds up to whole batches of its own."""
+FETCH_BYTES_PER_RECORD = 400
+"""What a partition's fetch may bring, and so how large a batch may be, follows from how many records it should have; the broker rounds up
+to whole batches of its own."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 BUSY_WAIT_MS = 15
 IDLE_WAIT_MS = 150
 """How long a fetch that finds nothing waits. The embedded broker does not wake for new records: it looks again after half of this."""
 BUSY_SECONDS = 2.0
+BUSY_POLL_SECONDS = 0.02
 
 
 class Group(Protocol):
@@ -132,13 +135,17 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         self._busy_until = 0.0
         await super().on_start()
         transport: BatchTransport = self.transport
-        coordinator = self._ensure_consumer()._coordinator
+        consumer = self._ensure_consumer()
+        consumer._fetcher._records = WholeFetches(consumer._fetcher._records)
+        coordinator = consumer._coordinator
         _renew_with_each_heartbeat(coordinator, transport.lease)
         _leave_from_generation_zero_too(coordinator)
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, timeout: float | None = None, **_: Any) -> dict[TP, Drained]:  # noqa: ASYNC109 - Faust's
         drained: dict[TP, Drained] = {}
-        _take_whole_batches(consumer._fetcher, self.transport.batch_records)
+        if monotonic() < self._busy_until:
+            # Faust lets a partition whose queue was full be read again, and does not wake us for it.
+            timeout = BUSY_POLL_SECONDS
         for tp, records in (await super()._fetch_records(consumer, active_partitions, timeout, None)).items():
             drained[ensure_TP(tp)] = Drained(self._drained_to.get(tp, records[0].offset), records)
             self._drained_to[tp] = records[-1].offset + 1
@@ -193,21 +200,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return {(tp.topic, tp.partition): max(end, consumer.highwater(tp) or 0) for tp, end in asked.items() if tp in ours}
 
 
-def _take_whole_batches(fetcher: Any, most: int) -> None:
-    """Let aiokafka hand over its own records, batch by batch, until there are `most`: it would copy each into an object of its own."""
-    room = [most]
-    for result in fetcher._records.values():
+class WholeFetches(OrderedDict[TP, Any]):
+    """aiokafka's buffer, where what was fetched hands over its records as they are and together.
+
+    aiokafka would copy each into an object of its own. All that a partition's fetch brought is one batch, so that what a batch costs beside
+    its records, and its wait for the broker, are not paid for a rest of a few; `FETCH_BYTES_PER_RECORD` bounds it.
+    """
+
+    def __setitem__(self, tp: TP, result: Any) -> None:
         if isinstance(result, FetchResult):
-            result.getall = functools.partial(_take_from, result, room)
+            result.getall = functools.partial(_take_all, result)
+        super().__setitem__(tp, result)
 
 
-def _take_from(result: Any, room: list[int], _: int | None = None) -> list[Any]:
-    """What `FetchResult.getall` does, for batches of format 2 outside transactions; nothing once there is no room."""
-    if room[0] <= 0 or not result.check_assignment(result._topic_partition) or not result.has_more():
+def _take_all(result: Any, _: int | None = None) -> list[Any]:
+    """What `FetchResult.getall` does, for batches of format 2 outside transactions."""
+    if not result.check_assignment(result._topic_partition) or not result.has_more():
         return []
     partition = result._partition_records
     taken: list[Any] = []
-    while len(taken) < room[0] and partition._records.has_next():
+    while partition._records.has_next():
         batch = partition._records.next_batch()
         if partition._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"invalid CRC in {result._topic_partition}")
@@ -215,9 +227,7 @@ def _take_from(result: Any, room: list[int], _: int | None = None) -> list[Any]:
             taken += _from(list(batch), partition.next_fetch_offset)
         partition.next_fetch_offset = batch.next_offset
     result._update_position()
-    if not partition._records.has_next():
-        result._partition_records = None
-    room[0] -= len(taken)
+    result._partition_records = None
     return taken
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.access.gate import Needs
@@ -52,15 +52,16 @@ def direct_routes(app: FastAPI) -> Iterator[tuple[tuple[str, str], _Route]]:
     """(method, path) -> route, of those whose endpoint is given the request and nothing else, and says that it returns a Response."""
     for each in iter_route_contexts(app.routes):
         route = each.original_route
-        if isinstance(route, APIRoute) and each.endpoint is not None and _wants_only_the_request(each, route):
-            [needs] = [asked.call for asked in route.dependant.dependencies]
+        if not isinstance(route, APIRoute) or "{" in str(each.path) or not _wants_only_the_request(route.endpoint):
+            continue
+        # Those of the routers that it is in are among them.
+        asked = [dependency.call for dependency in each.dependant.dependencies]
+        if len(asked) == 1 and isinstance(asked[0], Needs):
             for method in each.methods or ():
-                yield (method, str(each.path)), _Route(route, needs, each.endpoint)
+                yield (method, str(each.path)), _Route(route, asked[0], route.endpoint)
 
 
-def _wants_only_the_request(each: RouteContext, route: APIRoute) -> bool:
-    hints: dict[str, Any] = get_type_hints(route.endpoint)
+def _wants_only_the_request(endpoint: Callable[..., Any]) -> bool:
+    hints = get_type_hints(endpoint)
     returned = hints.pop("return", None)
-    if set(hints.values()) != {Request} or not (isinstance(returned, type) and issubclass(returned, Response)):
-        return False
-    return "{" not in str(each.path) and all(isinstance(asked.call, Needs) for asked in route.dependant.dependencies)
+    return set(hints.values()) == {Request} and isinstance(returned, type) and issubclass(returned, Response)

@@ -16,12 +16,12 @@ from shared.streaming.records import Handler, Message, Publish
 
 
 class Publisher(Protocol):
-    """Two ways to send: `publish` keeps order and is for handlers, `append` and `append_all` are for many independent requests at once."""
+    """Two ways to send: `publish` keeps order and is for handlers, the others are for many independent requests at once."""
 
     publish: Publish
 
     async def append(self, topic: Topic, message: Message) -> None:
-        """Send one message; returns when the broker acknowledged it. Concurrent calls are batched. Raises Unavailable and MessageTooLarge."""
+        """Send one message; returns when the broker acknowledged it. Concurrent calls are batched. Raises NotSent."""
 
     async def append_all(self, topic: Topic, messages: Sequence[Message]) -> list[NotSent | None]:
         """Send messages that have nothing to do with each other; why each was not acknowledged, None where it was.

@@ -39,17 +39,20 @@ class Lane:
         return parcel.outcomes
 
     async def _run(self) -> None:
+        under_way: list[_Parcel] = []
         try:
             await asyncio.sleep(self._linger_seconds)
             while self._waiting:
-                parcels, self._waiting = self._waiting, []
-                away = _hand_out(parcels, await self._send([message for parcel in parcels for message in parcel.messages]))
+                under_way, self._waiting = self._waiting, []
+                away = _hand_out(under_way, await self._send([message for parcel in under_way for message in parcel.messages]))
                 if away is not None:
                     # They would wait as long again, and be told the same.
                     self._give_up(away)
         finally:
-            self._running = None
+            # Nobody waits for ever, whatever ended this.
+            self._waiting = [*under_way, *self._waiting]
             self._give_up(Unavailable("it was not sent"))
+            self._running = None
 
     def _give_up(self, why: Unavailable) -> None:
         parcels, self._waiting = self._waiting, []

@@ -21,6 +21,7 @@ from shared.contracts.envelope import envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded
 from shared.contracts.topics import PARTITION_COUNT, PURCHASES, Topic
 from shared.mongo import connect, disconnect
+from shared.runtime import collect_rarely
 from shared.streaming.errors import NotSent
 from shared.streaming.records import Batch, Message, StoredRecord
 from stack import process
@@ -111,6 +112,7 @@ def main() -> None:
         try:
             connect("identity", database.uri)
             assert database.pid is not None
+            collect_rarely()
             results = asyncio.run(run(asked.events, database.pid))
             disconnect("identity")
         finally:

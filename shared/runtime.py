@@ -193,7 +193,7 @@ class Process:
             await loop.drain()
 
     def _started(self) -> None:
-        _collect_rarely()
+        collect_rarely()
         self._progress.done("starting")
         log.info("%s %s started", self._name, self._role)
 
@@ -298,7 +298,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _collect_rarely() -> None:
+def collect_rarely() -> None:
     """What is there by now stays: to search it all takes a tenth of a second, in which no request is answered.
 
     A batch makes tens of thousands of tuples and no cycles: by default they are searched twenty times.

@@ -52,8 +52,7 @@ _TITLES = {
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What became of one item."""
 
     event: SourceEvent | None = None

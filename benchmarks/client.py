@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 
 class Connection:
@@ -36,11 +36,6 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: identity\r\n\r\n".encode()
 
 
-def post(path: str, media_type: str, body: bytes) -> bytes:
-    """A message."""
-    return f"POST {path} HTTP/1.1\r\nHost: identity\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
 async def at_a_rate(port: int, requests: Sequence[bytes], rate: float, connections: int) -> list[float]:
     """Ask at a steady rate; seconds from when each was due to its answer, waiting for a free connection included."""
     free: asyncio.Queue[Connection] = asyncio.Queue()
@@ -63,24 +58,6 @@ async def at_a_rate(port: int, requests: Sequence[bytes], rate: float, connectio
         tasks.append(asyncio.create_task(one(request, due)))
     await asyncio.gather(*tasks)
     return took
-
-
-async def as_fast_as_possible(port: int, request: Callable[[], bytes], connections: int, seconds: float) -> float:
-    """Ask over so many connections, each as soon as it was answered; returns requests per second."""
-    asked = 0
-    until = time.perf_counter() + seconds
-
-    async def one() -> None:
-        nonlocal asked
-        connection = await Connection.open(port)
-        while time.perf_counter() < until:
-            _check(await connection.ask(request()))
-            asked += 1
-        connection.close()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(connections)))
-    return asked / (time.perf_counter() - began)
 
 
 def _check(status: int) -> None:

@@ -1,69 +1,65 @@
-"""The ingest edge: requests that the broker acknowledged. `python -m benchmarks.ingest`; --json for a program.
+"""The ingest edge: requests that the broker acknowledged, as wrk counts them. `python -m benchmarks.ingest`; --json for a program.
 
-Identity's `api` role has the first core to itself; broker, database and clients, which are processes of their own, share the others.
+Identity's `api` role has the first core to itself; broker, database and wrk, which are processes of their own, share the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
+import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
-from benchmarks.client import as_fast_as_possible, post
 from benchmarks.processor import ticks
-from shared.kafka_admin import apply_topics
+from shared.access.keys import service_key
+from shared.contracts.topics import PURCHASES
+from shared.kafka_admin import apply_topics, end_offsets
 from stack import process
 from stack.embedded import Broker, Database
 
-SINGLE = "application/cloudevents+json"
-SEVERAL = "application/cloudevents-batch+json"
 BATCH = 500
-"""Events a batch: about 150 KB of the 500 that one may have."""
+"""Events a batch: about 125 KB of the 500 that one may have."""
+BATCH_CONNECTIONS = 8
 TICKS = os.sysconf("SC_CLK_TCK")
+SCRIPT = Path(__file__).with_suffix(".lua")
+PEPPER = "a pepper for the benchmark alone"
 
 
-def event(client: int, number: int) -> bytes:
-    """A purchase of one line, about 300 bytes."""
-    data = {"reference": f"loyalty_card:{1 + number % 20_000}", "store": "120", "currency": "USD"}
-    lines = [{"sku": "apple", "quantity": 1, "amount_minor": 1250}]
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    head = {"specversion": "1.0", "id": f"{client}-{number}", "source": "till/1", "type": "dear.PurchaseRecorded", "time": at}
-    return json.dumps({**head, "data": {**data, "lines": lines}}, separators=(",", ":")).encode()
+def load(port: int, key: str, events: int, connections: int, seconds: int) -> dict[str, float]:
+    """What wrk sent and was answered."""
+    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--script", str(SCRIPT)]
+    told = {**os.environ, "KEY": key, "EVENTS": str(events), "RUN": secrets.token_hex(4)}
+    said = subprocess.run([*command, f"http://127.0.0.1:{port}"], env=told, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(said.strip().rpartition("\n")[2])
+    return found
 
 
-async def send(asked: argparse.Namespace) -> float:
-    """Requests per second that one client got accepted."""
-    numbers = count()
+def measure(broker: Broker, api: int, port: int, key: str, events: int, connections: int, seconds: int) -> dict[str, float]:
+    """Events a second, per second of the edge's processor time, and how long an answer took. Each that was answered is in the log."""
+    had, used = events_in(broker), ticks(api)
+    found = load(port, key, events, connections, seconds)
+    busy = (ticks(api) - used) / TICKS
+    sent = found["requests"] * events
+    kept = events_in(broker) - had
+    if found["failed"] or kept < sent:
+        raise SystemExit(f"{found['failed']} requests failed, and of {sent} events {kept} are in the log")
+    rates = {"per_second": round(sent / found["seconds"]), "per_cpu_second": round(sent / busy)}
+    waits = {"half_ms": round(found["half_ms"], 1), "p99_ms": round(found["p99_ms"], 1)}
+    return {**rates, "of_a_core": round(busy / found["seconds"], 2), **waits}
 
-    def request() -> bytes:
-        if asked.what == "single":
-            return post("/v1/events", SINGLE, event(asked.client, next(numbers)))
-        return post("/v1/events", SEVERAL, b"[" + b",".join(event(asked.client, next(numbers)) for _ in range(BATCH)) + b"]")
 
-    return await as_fast_as_possible(asked.ask, request, asked.connections // asked.clients, asked.seconds)
-
-
-def measure(asked: argparse.Namespace, port: int, api: int, what: str) -> dict[str, float]:
-    """Have the clients send; what they got accepted together, per second and per second of the edge's processor time."""
-    command = [sys.executable, "-m", "benchmarks.ingest", "--ask", str(port), "--what", what, "--seconds", str(asked.seconds)]
-    command += ["--clients", str(asked.clients), "--connections", str(asked.connections if what == "single" else 8)]
-    used = ticks(api)
-    clients = [subprocess.Popen([*command, "--client", str(number)], stdout=subprocess.PIPE) for number in range(asked.clients)]
-    rate = sum(json.loads(client.communicate()[0]) for client in clients)
-    busy = (ticks(api) - used) / TICKS / asked.seconds
-    times = 1 if what == "single" else BATCH
-    return {"per_second": round(rate * times), "per_cpu_second": round(rate * times / busy), "of_a_core": round(busy, 2)}
+def events_in(broker: Broker) -> int:
+    """How many the log has."""
+    return sum(end_offsets(broker.bootstrap_servers, [PURCHASES]).values())
 
 
 def serve(asked: argparse.Namespace, directory: Path) -> dict[str, dict[str, float]]:
@@ -78,14 +74,26 @@ def serve(asked: argparse.Namespace, directory: Path) -> dict[str, dict[str, flo
         apply_topics(broker.bootstrap_servers)
         port = process.free_port()
         where = {"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "MONGODB_URI": database.uri, "DEAR_PORT": str(port)}
-        environment = {**os.environ, **where, "DEAR_DATA_DIR": str(directory), "DEAR_LOG_LEVEL": "WARNING"}
+        environment = {**os.environ, **where, "DEAR_DATA_DIR": str(directory), "DEAR_LOG_LEVEL": "WARNING", "DEAR_KEY_PEPPER": PEPPER}
         api = subprocess.Popen([sys.executable, "-m", "stack.cli", "identity", "api"], env=environment)
         stack.callback(api.wait)
         stack.callback(api.terminate)
         os.sched_setaffinity(api.pid, {first})
         wait_ready(port)
-        measure(argparse.Namespace(**{**vars(asked), "seconds": 1.0}), port, api.pid, "single")
-        return {what: measure(asked, port, api.pid, what) for what in ("single", "batch")}
+        key = make_key(port)
+        load(port, key, 1, asked.connections, 1)
+        return {
+            what: measure(broker, api.pid, port, key, events, connections, asked.seconds)
+            for what, events, connections in (("single", 1, asked.connections), ("batch", BATCH, BATCH_CONNECTIONS))
+        }
+
+
+def make_key(port: int) -> str:
+    """A key as a shop has one, which may ask as often as it can."""
+    wanted = {"scopes": ["ingest"], "rate": 1_000_000}
+    head = {"Authorization": f"Bearer {service_key(PEPPER.encode(), 'operator')}", "Content-Type": "application/json"}
+    with urlopen(Request(f"http://127.0.0.1:{port}/v1/keys", json.dumps(wanted).encode(), head)) as answer:
+        return str(json.load(answer)["key"])
 
 
 def wait_ready(port: int, seconds: float = 60) -> None:
@@ -103,17 +111,12 @@ def wait_ready(port: int, seconds: float = 60) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--clients", type=int, default=2, help="processes that send")
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--connections", type=int, default=64, help="of single events; batches come over eight")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--ask", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--what", help=argparse.SUPPRESS)
-    parser.add_argument("--client", type=int, default=0, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.ask:
-        print(json.dumps(asyncio.run(send(asked))))
-        return
+    if shutil.which("wrk") is None:
+        raise SystemExit("This needs the load tool wrk (Debian: apt install wrk)")
     with tempfile.TemporaryDirectory() as directory:
         results = serve(asked, Path(directory))
     if asked.json:

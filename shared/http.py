@@ -16,6 +16,7 @@ from shared.access.audit_api import create_audit_router
 from shared.access.gate import ANSWERS, Gate, guard, needs, open_gate, public
 from shared.access.scopes import Scope as KeyScope
 from shared.clock import Clock
+from shared.direct import Direct
 from shared.logs import where
 from shared.problems import Problem, add_problem_answers
 from shared.service import Service
@@ -50,6 +51,7 @@ def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: 
     _add_clock(app, clock)
     add_problem_answers(app)
     _add_last_answer(app)
+    app.add_middleware(Direct, routes=app)
     guard(app, gate or open_gate())
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics)

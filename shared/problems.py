@@ -35,6 +35,24 @@ def unavailable(what: str) -> Problem:
     return Problem(503, "Unavailable", f"{what}. Nothing was accepted; try again shortly.", {"Retry-After": "1"})
 
 
+def problem_of(error: Exception) -> Problem:
+    """How an error that may leave a route is answered."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, Unavailable):
+        return unavailable(str(error))
+    if isinstance(error, MessageTooLarge):
+        return Problem(413, "Too large", f"Send less at once: {error}")
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, "Not answered", str(error.detail), dict(error.headers) if error.headers else None)
+
+
+ANSWERED = (Problem, Unavailable, MessageTooLarge, RequestValidationError, HTTPException)
+"""The errors that may leave a route; any other is our fault."""
+
+
 def _invalid(error: RequestValidationError) -> Problem:
     faults = [{"at": "/".join(str(part) for part in fault["loc"]), "fault": fault["msg"]} for fault in error.errors()]
     detail = "; ".join(f"{fault['at']}: {fault['fault']}" for fault in faults[:5])
@@ -44,23 +62,8 @@ def _invalid(error: RequestValidationError) -> Problem:
 def add_problem_answers(app: FastAPI) -> None:
     """Answer every error of an app with a problem document."""
 
-    @app.exception_handler(Problem)
-    async def on_problem(_: Request, error: Problem) -> JSONResponse:
-        return error.answer()
+    async def on_error(_: Request, error: Exception) -> JSONResponse:
+        return problem_of(error).answer()
 
-    @app.exception_handler(Unavailable)
-    async def on_unavailable(_: Request, error: Unavailable) -> JSONResponse:
-        return unavailable(str(error)).answer()
-
-    @app.exception_handler(MessageTooLarge)
-    async def on_too_large(_: Request, error: MessageTooLarge) -> JSONResponse:
-        return Problem(413, "Too large", f"Send less at once: {error}").answer()
-
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _invalid(error).answer()
-
-    @app.exception_handler(HTTPException)
-    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers) if error.headers else None
-        return Problem(error.status_code, "Not answered", str(error.detail), headers).answer()
+    for each in ANSWERED:
+        app.add_exception_handler(each, on_error)

@@ -172,7 +172,6 @@ class Process:
         await asyncio.Event().wait()
 
     async def _stream(self, service: Service, ids: Mapping[str, str]) -> None:
-        _collect_rarely()
         loop = StreamLoop(
             service,
             publish=self._publisher.publish,
@@ -194,6 +193,7 @@ class Process:
             await loop.drain()
 
     def _started(self) -> None:
+        collect_rarely()
         self._progress.done("starting")
         log.info("%s %s started", self._name, self._role)
 
@@ -298,8 +298,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _collect_rarely() -> None:
-    """What is there by now stays. A batch makes tens of thousands of tuples and no cycles: by default they are searched twenty times."""
+def collect_rarely() -> None:
+    """What is there by now stays: to search it all takes a tenth of a second, in which no request is answered.
+
+    A batch makes tens of thousands of tuples and no cycles: by default they are searched twenty times.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,17 +10,24 @@ from fastapi import APIRouter
 
 from shared.access.keyring import LearnKeys
 from shared.contracts.topics import Topic
+from shared.streaming.errors import NotSent
 from shared.streaming.parking import OnPoison, nothing_to_note
 from shared.streaming.records import Handler, Message, Publish
 
 
 class Publisher(Protocol):
-    """Two ways to send: `publish` keeps order and is for handlers, `append` is for many independent requests at once."""
+    """Two ways to send: `publish` keeps order and is for handlers, the others are for many independent requests at once."""
 
     publish: Publish
 
     async def append(self, topic: Topic, message: Message) -> None:
-        """Send one message; returns when the broker acknowledged it. Concurrent calls are batched. Raises Unavailable."""
+        """Send one message; returns when the broker acknowledged it. Concurrent calls are batched. Raises NotSent."""
+
+    async def append_all(self, topic: Topic, messages: Sequence[Message]) -> list[NotSent | None]:
+        """Send messages that have nothing to do with each other; why each was not acknowledged, None where it was.
+
+        One that cannot be sent stops no other. What was not acknowledged may still arrive, as after any lost answer.
+        """
 
 
 @dataclass(frozen=True, slots=True)

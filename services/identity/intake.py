@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from services.identity import metrics
 from services.identity.domain.cloudevents import from_kafka
 from services.identity.domain.duplicates import Arrival
@@ -22,8 +24,7 @@ from shared.streaming.settling import REPLAY_OF_HEADER
 _TOPICS = {topic.name: topic for topic in TOPICS}
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One valid event and where it came from."""
 
     event: SourceEvent

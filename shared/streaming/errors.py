@@ -41,5 +41,9 @@ class MessageTooLarge(StreamError):
     """A message that the broker will never take. Sending it again is no way on."""
 
 
+NotSent = Unavailable | MessageTooLarge
+"""Why a message was not acknowledged."""
+
+
 class Stuck(StreamError):
     """Nothing that this process can do next is right; only a new start helps."""

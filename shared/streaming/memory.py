@@ -13,7 +13,7 @@ from typing import Any
 
 from shared.contracts.topics import DEAD_LETTERS, TOPICS, Topic
 from shared.service import OpenedPartition, Service
-from shared.streaming.errors import MessageTooLarge, Unavailable
+from shared.streaming.errors import MessageTooLarge, NotSent, Unavailable
 from shared.streaming.parking import Parking, ParkLimit
 from shared.streaming.partitions import partition_for
 from shared.streaming.progress import Progress
@@ -85,6 +85,17 @@ class MemoryBus:
     async def append(self, topic: Topic, message: Message) -> None:
         """Append one."""
         await self.publish(topic, [message])
+
+    async def append_all(self, topic: Topic, messages: Sequence[Message]) -> list[NotSent | None]:
+        """Append each; what `fail_publishes` asked for befalls one message a time."""
+        outcomes: list[NotSent | None] = []
+        for message in messages:
+            try:
+                await self.append(topic, message)
+                outcomes.append(None)
+            except (Unavailable, MessageTooLarge) as fault:
+                outcomes.append(fault)
+        return outcomes
 
     def _append(self, topic: Topic, messages: Sequence[Message]) -> None:
         for message in messages:

@@ -6,13 +6,16 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from shared.contracts.topics import Topic
-from shared.streaming.errors import MessageTooLarge, Unavailable
+from shared.streaming.errors import MessageTooLarge, NotSent, Unavailable
+from shared.streaming.lanes import Lane
 from shared.streaming.leaving import Lease
 from shared.streaming.metrics import PUBLISHED
 from shared.streaming.partitions import partition_for, partitions_for
@@ -23,6 +26,8 @@ BATCH_BYTES = 900_000
 RECORD_OVERHEAD_BYTES = 200
 PUBLISH_SECONDS = 10.0
 APPEND_SECONDS = 5.0
+LINGER_SECONDS = 0.002
+"""How long the first of a batch waits for company: a batch costs the broker's client as much as a dozen messages."""
 
 
 class KafkaPublisher:
@@ -37,6 +42,7 @@ class KafkaPublisher:
         self._ordered: AIOKafkaProducer | None = None
         self._shared: AIOKafkaProducer | None = None
         self._locks: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._closed_to_requests = False
         self._appending_count = 0
         self._nothing_appending = asyncio.Event()
@@ -47,7 +53,7 @@ class KafkaPublisher:
         # Two producers: requests may be accepted while the group has lost us, handlers may not go on.
         ordered = await _connected(self._producer(PUBLISH_SECONDS, linger_ms=0))
         try:
-            self._shared = await _connected(self._producer(APPEND_SECONDS, linger_ms=2))
+            self._shared = await _connected(self._producer(APPEND_SECONDS, linger_ms=0))
         except Unavailable:
             await ordered.stop()
             raise
@@ -99,15 +105,65 @@ class KafkaPublisher:
 
     async def append(self, topic: Topic, message: Message) -> None:
         """Send one message together with other callers' messages. Raises Unavailable and MessageTooLarge."""
+        self._check_open_to_requests()
         _check_size(topic, message)
+        with self._appending():
+            [outcome] = await self._lane(topic, partition_for(message.key, topic.partitions)).put((message,))
+        if outcome is not None:
+            # A copy: all who waited for this batch are told, and each raise adds to a traceback.
+            raise copy(outcome)
+        PUBLISHED.labels(topic.name).inc()
+
+    async def append_all(self, topic: Topic, messages: Sequence[Message]) -> list[NotSent | None]:
+        """Send messages together with each other and with other callers'; why each was not acknowledged, None where it was."""
+        try:
+            self._check_open_to_requests()
+        except Unavailable as closed:
+            return [closed] * len(messages)
+        outcomes: list[NotSent | None] = [_too_large(topic, message) for message in messages]
+        by_partition: defaultdict[int, list[int]] = defaultdict(list)
+        for place, partition in enumerate(partitions_for([message.key for message in messages], topic.partitions)):
+            if outcomes[place] is None:
+                by_partition[partition].append(place)
+        with self._appending():
+            sent = [self._lane(topic, partition).put([messages[place] for place in each]) for partition, each in by_partition.items()]
+            for places, lane in zip(by_partition.values(), sent, strict=True):
+                for place, outcome in zip(places, await lane, strict=True):
+                    outcomes[place] = outcome
+        PUBLISHED.labels(topic.name).inc(outcomes.count(None))
+        return outcomes
+
+    def _check_open_to_requests(self) -> None:
         if self._closed_to_requests:
             raise Unavailable("Dear is being stopped and takes nothing new")
-        partition = partition_for(message.key, topic.partitions)
-        headers = list(message.headers)
-        sending = _started(self._shared).send(topic.name, message.value, key=message.key, partition=partition, headers=headers)
-        with self._appending():
-            await _acknowledged(sending)
-        PUBLISHED.labels(topic.name).inc()
+
+    def _lane(self, topic: Topic, partition: int) -> Lane:
+        lane = self._lanes.get((topic.name, partition))
+        if lane is None:
+            lane = self._lanes[topic.name, partition] = Lane(partial(self._send_what_goes, topic.name, partition), LINGER_SECONDS)
+        return lane
+
+    async def _send_what_goes(self, topic: str, partition: int, messages: Sequence[Message]) -> list[NotSent | None]:
+        """In order, until the broker is away; what became of each."""
+        outcomes: list[NotSent | None] = []
+        try:
+            producer = _started(self._shared)
+            for batch in _batches(producer, messages):
+                some = messages[len(outcomes) : len(outcomes) + batch.record_count()]
+                try:
+                    await _acknowledged(producer.send_batch(batch, topic, partition=partition))
+                    outcomes += [None] * len(some)
+                except MessageTooLarge as fault:
+                    outcomes += [fault] if len(some) == 1 else await self._send_halves(topic, partition, some)
+        except Unavailable as away:
+            outcomes += [away] * (len(messages) - len(outcomes))
+        return outcomes
+
+    async def _send_halves(self, topic: str, partition: int, messages: Sequence[Message]) -> list[NotSent | None]:
+        """The broker takes less at once than the map says: what is small still goes."""
+        middle = len(messages) // 2
+        first = await self._send_what_goes(topic, partition, messages[:middle])
+        return first + await self._send_what_goes(topic, partition, messages[middle:])
 
     @contextmanager
     def _appending(self) -> Iterator[None]:
@@ -141,7 +197,7 @@ async def _acknowledged(sending: Awaitable[Awaitable[object]]) -> None:
         raise Unavailable(f"broker: {error!r}") from error
 
 
-def _batches(producer: AIOKafkaProducer, messages: list[Message]) -> Iterator[Any]:
+def _batches(producer: AIOKafkaProducer, messages: Sequence[Message]) -> Iterator[Any]:
     batch = producer.create_batch()
     for message in messages:
         if not _fits(batch, message):
@@ -168,11 +224,18 @@ async def _connected(producer: AIOKafkaProducer) -> AIOKafkaProducer:
 
 
 def _check_size(topic: Topic, message: Message) -> None:
+    fault = _too_large(topic, message)
+    if fault is not None:
+        raise fault
+
+
+def _too_large(topic: Topic, message: Message) -> MessageTooLarge | None:
     size = len(message.key) + len(message.value or b"") + RECORD_OVERHEAD_BYTES
     for name, value in message.headers:
         size += len(name) + len(value)
-    if size > topic.max_message_bytes:
-        raise MessageTooLarge(f"a message of {size} bytes for {topic.name}, which takes {topic.max_message_bytes}")
+    if size <= topic.max_message_bytes:
+        return None
+    return MessageTooLarge(f"a message of {size} bytes for {topic.name}, which takes {topic.max_message_bytes}")
 
 
 def _check_before_each_request(producer: AIOKafkaProducer, lease: Lease) -> None:

@@ -16,7 +16,8 @@ from shared.access.keyring import Keyring, no_keys
 from shared.access.keys import Key, Roster, digest_of, presented
 from shared.access.scopes import GRANTED, Scope
 from shared.clock import WallClock
-from shared.http import create_app
+from shared.direct import direct_routes
+from shared.http import REQUESTS, create_app
 from shared.streaming.progress import Progress
 from tests.unit.test_map import SERVICES, NoBroker
 
@@ -135,3 +136,45 @@ def test_a_mounted_app_is_a_route_that_forgot() -> None:
     app.mount("/console", FastAPI())
     with pytest.raises(UndeclaredRoutes, match="/console"):
         guard(app, open_gate())
+
+
+DIRECT = sorted(path for (_, path), _ in direct_routes(app_of("identity")))
+
+
+def test_the_ways_in_are_answered_directly() -> None:
+    segment = ("track", "identify", "page", "screen", "group", "alias", "batch")
+    assert sorted(("/v1/events", "/v1/poslog", "/v1/shopify/webhooks", *(f"/v1/{name}" for name in segment))) == DIRECT
+
+
+@pytest.mark.parametrize("path", DIRECT)
+def test_what_is_answered_directly_is_answered_as_the_framework_would(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status, body, headers and what is counted; nothing here gets as far as the broker."""
+
+    def answers(app: FastAPI) -> Any:
+        REQUESTS.clear()
+        told = [asyncio.run(sent_to(app, path, headers, body)) for headers in HEADERS for body in BODIES]
+        return [*told, sorted((*each.labels.values(), each.value) for each in REQUESTS.collect()[0].samples)]
+
+    directly = answers(app_of("identity", gate_for("ingest")))
+    assert {status for status, *_ in directly[:-1]} >= {401, 413}
+    assert {path.removeprefix("/v1")} == {route for _, route, *_ in directly[-1]}
+    monkeypatch.setattr("shared.direct.direct_routes", lambda app: ())
+    assert answers(app_of("identity", gate_for("ingest"))) == directly
+
+
+KEY = {"authorization": f"Bearer {presented(ID, SECRET)}"}
+HEADERS: tuple[dict[str, str], ...] = (
+    {},
+    {**KEY, "content-type": "application/cloudevents+json"},
+    {**KEY, "content-type": "application/cloudevents-batch+json"},
+    {**KEY, "content-type": "text/plain"},
+    {**KEY, "content-encoding": "br"},
+)
+BODIES = (b"", b"{", b"{}", b"[]", b'{"batch": []}', b'{"batch": [{"type": "none"}, 1]}', b"[1, {}]", b" " * 600_000)
+
+
+async def sent_to(app: FastAPI, path: str, headers: dict[str, str], body: bytes) -> tuple[Any, ...]:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://dear") as client:
+        answer = await client.post(path, content=body, headers=headers)
+    told = {name: value for name, value in answer.headers.items() if name != "ratelimit"}
+    return answer.status_code, answer.text, told

@@ -10,6 +10,7 @@ import pytest
 
 from shared.clock import WallClock
 from shared.contracts.topics import TOPICS, Topic, topics_read_by
+from shared.streaming.errors import NotSent
 from shared.streaming.records import Message
 
 SERVICES = ("identity", "segmentation", "campaigns", "notifications")
@@ -22,6 +23,9 @@ class NoBroker:
         raise AssertionError("nothing is sent while building")
 
     async def append(self, topic: Topic, message: Message) -> None:
+        raise AssertionError("nothing is sent while building")
+
+    async def append_all(self, topic: Topic, messages: Sequence[Message]) -> list[NotSent | None]:
         raise AssertionError("nothing is sent while building")
 
 

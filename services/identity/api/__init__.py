@@ -29,7 +29,7 @@ from shared.service import Publisher
 
 def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock, wall: Clock) -> APIRouter:
     """All routes; nothing is connected yet."""
-    edge = Edge(publisher.append, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit), settings.naming)
+    edge = Edge(publisher, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit), settings.naming)
     ways_in = (
         events.create_router(edge),
         segment.create_router(edge),

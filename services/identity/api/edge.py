@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from shared.access.gate import gate_of
 from shared.clock import Clock
 from shared.contracts.topics import Topic
 from shared.problems import Problem
-from shared.streaming.errors import MessageTooLarge, Unavailable
+from shared.service import Publisher
+from shared.streaming.errors import MessageTooLarge, NotSent, Unavailable
 from shared.streaming.records import Message
 
 BATCH_LIMIT_BYTES = 500_000
+READ_AT_ONCE = 500
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "Not JSON, or not packed as it says."},
     401: {"description": "A key or a signature is needed, or it is not valid."},
@@ -49,8 +52,7 @@ _TITLES = {
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What became of one item."""
 
     event: SourceEvent | None = None
@@ -97,7 +99,7 @@ class Waiting:
 class Edge:
     """Lets in what is valid and known to be kept."""
 
-    append: Callable[[Topic, Message], Awaitable[None]]
+    publisher: Publisher
     currency: str
     wall: Clock
     waiting: Waiting
@@ -124,22 +126,51 @@ class Edge:
     async def accept_all(self, items: Sequence[bytes | Verdict]) -> list[Verdict]:
         """Accept the items that are events; one that is not never stands in the way of its neighbours. Raises 429."""
         with self.waiting.place_for(len(items)):
-            return list(await asyncio.gather(*(_as_is(item) if isinstance(item, Verdict) else self._accept(item) for item in items)))
+            verdicts = await self._read_all(items)
+            places: defaultdict[Topic, list[int]] = defaultdict(list)
+            for place, verdict in enumerate(verdicts):
+                if verdict.event is not None and verdict is not items[place]:
+                    places[verdict.event.topic].append(place)
+            await asyncio.gather(*(self._append_all(topic, each, items, verdicts) for topic, each in places.items()))
+        return verdicts
+
+    async def _read_all(self, items: Sequence[bytes | Verdict]) -> list[Verdict]:
+        """In slices, for half a megabyte may hold a hundred thousand items, and others ask meanwhile."""
+        verdicts: list[Verdict] = []
+        for first in range(0, len(items), READ_AT_ONCE):
+            if first:
+                await asyncio.sleep(0)
+            verdicts += [item if isinstance(item, Verdict) else self.read(item) for item in items[first : first + READ_AT_ONCE]]
+        return verdicts
+
+    async def _append_all(self, topic: Topic, places: Sequence[int], items: Sequence[Any], verdicts: list[Verdict]) -> None:
+        """Append the events in these places; where the broker did not take one, its verdict says so instead."""
+        messages = [Message(_key(verdicts[place].event), items[place]) for place in places]
+        for place, fault in zip(places, await self.publisher.append_all(topic, messages), strict=True):
+            if fault is not None:
+                verdicts[place] = _not_sent(verdicts[place].event, fault)
 
     async def _accept(self, raw: bytes) -> Verdict:
         verdict = self.read(raw)
-        return await self._append(verdict.event, raw) if verdict.event else verdict
-
-    async def _append(self, event: SourceEvent, raw: bytes) -> Verdict:
-        key = event.references[0] if event.references else event.id
+        if verdict.event is None:
+            return verdict
         try:
-            await self.append(event.topic, Message(key.encode(), raw))
-        except Unavailable as error:
-            detail = f"{error}. The event was not accepted; send it again."
-            return Verdict(event, Problem(503, "Unavailable", detail, {"Retry-After": "1"}))
-        except MessageTooLarge as error:
-            return refused(Refusal(RejectReason.OVERSIZED, str(error)))
-        return Verdict(event)
+            await self.publisher.append(verdict.event.topic, Message(_key(verdict.event), raw))
+        except (Unavailable, MessageTooLarge) as fault:
+            return _not_sent(verdict.event, fault)
+        return verdict
+
+
+def _key(event: SourceEvent | None) -> bytes:
+    assert event is not None
+    return (event.references[0] if event.references else event.id).encode()
+
+
+def _not_sent(event: SourceEvent | None, fault: NotSent) -> Verdict:
+    if isinstance(fault, MessageTooLarge):
+        return refused(Refusal(RejectReason.OVERSIZED, str(fault)))
+    detail = f"{fault}. The event was not accepted; send it again."
+    return Verdict(event, Problem(503, "Unavailable", detail, {"Retry-After": "1"}))
 
 
 def translated(translate: Callable[[], list[bytes]]) -> list[bytes | Verdict]:
@@ -151,10 +182,6 @@ def translated(translate: Callable[[], list[bytes]]) -> list[bytes | Verdict]:
     except Ignored as nothing:
         metrics.IGNORED.labels(nothing.reason.value).inc()
         return [Verdict(ignored=nothing.reason)]
-
-
-async def _as_is(verdict: Verdict) -> Verdict:
-    return verdict
 
 
 def refused(refusal: Refusal) -> Verdict:

@@ -57,9 +57,12 @@ class CustomerState:
     version: int = field(default=0, compare=False)
 
 
+_MICROSECOND = timedelta(microseconds=1)
+
+
 def microseconds(at: datetime) -> int:
     """Since 1970, exactly."""
-    return (at - EPOCH) // timedelta(microseconds=1)
+    return (at - EPOCH) // _MICROSECOND
 
 
 def moment(at: int) -> datetime:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Generic
 
@@ -41,8 +40,7 @@ class _Head(msgspec.Struct):
     type: str
 
 
-@dataclass(frozen=True, slots=True)
-class SourceEvent:
+class SourceEvent(msgspec.Struct, frozen=True, gc=False):
     """One valid event: its name, whom it is about, what it says, and the bytes that are kept."""
 
     key: str

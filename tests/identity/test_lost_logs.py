@@ -115,7 +115,7 @@ async def test_what_a_lost_log_left_half_done_is_finished_at_the_next_start(worl
 
 
 async def test_a_new_topic_of_customers_is_filled_with_all_of_them_once(world: World) -> None:
-    await (await world.start()).send(*(purchase(str(number), f"loyalty_card:{number}") for number in range(7)))
+    await (await world.start()).send(*(purchase(str(number), f"loyalty_card:1{number}") for number in range(7)))
     await world.bus.recreate(CUSTOMERS)
     await world.bus.restart()
     assert len({event["data"]["customer_id"] for event in world.bus.events(CUSTOMERS)}) == 7

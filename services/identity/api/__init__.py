@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, keys, overview, poslog, segment, shopify, timeline
+from services.identity.api import customers, events, keys, merges, overview, poslog, segment, shopify, timeline
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -23,9 +23,10 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
-    rest = (customers.create_router(edge, clock), overview.router, timeline.router, keys.create_router(settings.pepper, wall))
+    people = (customers.create_router(edge, clock), merges.create_router(edge, clock))
+    rest = (overview.router, timeline.router, keys.create_router(settings.pepper, wall))
     router = APIRouter(prefix="/v1")
-    for part in (*ways_in, *rest):
+    for part in (*ways_in, *people, *rest):
         router.include_router(part)
     return router
 

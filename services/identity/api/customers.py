@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from services.identity.api.edge import Edge
 from services.identity.domain.customers import CustomerState, as_published, microseconds, moment
 from services.identity.domain.references import normalise, spellings
+from services.identity.merging import homes_of, published_as
 from services.identity.store import customers, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
@@ -30,7 +31,7 @@ from shared.problems import Problem
 
 API_SOURCE = "dear/identity/api"
 EFFECT_SECONDS = 2.0
-_POLL_SECONDS = 0.02
+POLL_SECONDS = 0.02
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -57,7 +58,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
-        return _view(state)
+        return view(state)
 
     @router.get("", dependencies=reading)
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
@@ -65,10 +66,10 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         if search is not None:
             matching = await in_store(_search, search)
             about_all(state.customer_id for state in matching)
-            return {"customers": [_view(state) for state in matching], "next": None}
-        found = await in_store(customers.page_after, after, limit)
+            return {"customers": [view(state) for state in matching], "next": None}
+        found, last = await in_store(_page, after, limit)
         about_all(state.customer_id for state in found)
-        return {"customers": [_view(state) for state in found], "next": found[-1].customer_id if len(found) == limit else None}
+        return {"customers": [view(state) for state in found], "next": last}
 
     @router.post("/consents", dependencies=stating)
     async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
@@ -78,7 +79,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/{customer_id}", dependencies=reading)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
-        return _view(await in_store(_by_id, customer_id))
+        return view(await in_store(by_id, customer_id))
 
     @router.get("/{customer_id}/events", dependencies=reading)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
@@ -93,8 +94,17 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     return router
 
 
-def _view(state: CustomerState) -> dict[str, Any]:
+def view(state: CustomerState) -> dict[str, Any]:
+    """As the API shows a customer."""
     return as_published(state).model_dump(mode="json")
+
+
+def _page(after: str, limit: int) -> tuple[list[CustomerState], str | None]:
+    """The next customers, fewer where profiles among them belong to others; and where to go on."""
+    ids = [state.customer_id for state in customers.page_after(after, limit)]
+    seen = published_as(ids)
+    found = [seen[each] for each in ids if each in seen and seen[each].merged_into is None]
+    return found, ids[-1] if len(ids) == limit else None
 
 
 def _by_reference(reference: str) -> CustomerState | None:
@@ -112,20 +122,20 @@ def _search(text: str) -> list[CustomerState]:
 
 def _of_references(asked: tuple[str, ...]) -> list[CustomerState]:
     profiles = set(references.profiles_of(asked).values())
-    homes = set(references.customers_of(profiles).values())
-    return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
+    homes = {state.customer_id: state for state in homes_of(profiles).values()}
+    return [homes[customer_id] for customer_id in sorted(homes)]
 
 
-def _by_id(customer_id: str) -> CustomerState:
-    home = references.customers_of((customer_id,)).get(customer_id, customer_id)
-    state = customers.load((home,)).get(home)
+def by_id(customer_id: str) -> CustomerState:
+    """The customer that a profile belongs to. Raises 404."""
+    state = homes_of((customer_id,)).get(customer_id)
     if state is None:
         raise Problem(404, "No such customer", "No customer or profile has this id.")
     return state
 
 
 def _history(customer_id: str, after: str | None, limit: int) -> dict[str, Any]:
-    state = _by_id(customer_id)
+    state = by_id(customer_id)
     found = timeline.history(sorted(state.members), limit, _read_cursor(after) if after else None)
     last = _cursor(found[-1]["at"], found[-1]["_id"]) if len(found) == limit else None
     return {"events": [json.loads(each["event"]) for each in found], "next": last}
@@ -144,7 +154,7 @@ def _read_cursor(after: str) -> tuple[int, str]:
 
 
 def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
-    made = [each for member in sorted(_by_id(customer_id).members) for each in customers.statements_of(member, limit)]
+    made = [each for member in sorted(by_id(customer_id).members) for each in customers.statements_of(member, limit)]
     shown = ("purpose", "channel", "granted", "source", "event")
     newest = sorted(made, key=lambda each: -each["at"])[:limit]
     return [{**{name: each[name] for name in shown}, "at": moment(each["at"]).isoformat()} for each in newest]
@@ -163,8 +173,8 @@ async def _change_consents(asked: ConsentRequest, event_id: str, at: datetime, e
         state = await in_store(_by_reference, reference)
         if state is not None and _in_force(state, asked, at):
             about(state.customer_id)
-            return JSONResponse(_view(state))
-        await asyncio.sleep(_POLL_SECONDS)
+            return JSONResponse(view(state))
+        await asyncio.sleep(POLL_SECONDS)
     headers = {"Location": f"/v1/customers/lookup?reference={reference}"}
     return JSONResponse({"source": asked.source, "id": event_id, "status": "accepted"}, 202, headers)
 

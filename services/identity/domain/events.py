@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from services.identity.domain.faults import explain
 from services.identity.domain.references import normalise
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
-from shared.contracts.customers import ConsentChanged, CustomerIdentified
+from shared.contracts.customers import ConsentChanged, CustomerIdentified, MergeRequested, SplitRequested
 from shared.contracts.envelope import EVENT_BYTES_MAX, Data, Event, EventData
 from shared.contracts.fast import fast_decoder, fast_struct
 from shared.contracts.interactions import InteractionRecorded
@@ -25,6 +25,8 @@ SEPARATOR = "\x1f"
 SOURCE_TOPICS = (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)
 TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in topic.carries}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+REQUESTS = frozenset({MergeRequested.event_type, SplitRequested.event_type})
+"""What only Dear's own API sends: who may ask for it is decided there."""
 FIRST_YEAR, LAST_YEAR = 1970, 2099
 """No shop has events of other years; those who count days from 1970 need not be able to."""
 _LARGEST_STORED = 2**63
@@ -59,6 +61,11 @@ class SourceEvent:
     @property
     def topic(self) -> Topic:
         return TOPIC_OF_TYPE[self.type]
+
+    @property
+    def at_us(self) -> int:
+        """In microseconds since 1970."""
+        return (self.at - EPOCH) // timedelta(microseconds=1)
 
     @property
     def id(self) -> str:
@@ -150,6 +157,8 @@ def _with_references(kind: str, data: Any) -> tuple[Any, tuple[str, ...]]:
         _check_integers(data.traits, "traits")
         references = tuple(dict.fromkeys(_normalised(each, "data/references") for each in data.references))
         return (data if references == data.references else msgspec.structs.replace(data, references=references)), references
+    if kind in REQUESTS:
+        return data, ()
     if kind == InteractionRecorded.event_type:
         _check_integers(data.properties, "properties")
     if data.reference is None:

@@ -187,8 +187,8 @@ def skip_counts() -> list[tuple[str, str, int]]:
     return [(row["_id"]["program"], row["_id"]["reason"], row["count"]) for row in _skips().aggregate([group])]
 
 
-def page(customer: str, after: str | None, limit: int) -> list[dict[str, Any]]:
-    """A customer's offers by id, beginning after the id named."""
-    wanted: dict[str, Any] = {"customer_id": customer, **({"_id": {"$gt": after}} if after else {})}
+def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[str, Any]]:
+    """The offers of a customer of these profiles by id, beginning after the id named."""
+    wanted: dict[str, Any] = {"customer_id": {"$in": list(profiles)}, **({"_id": {"$gt": after}} if after else {})}
     found = _offers().find(wanted).sort("_id", 1).limit(limit)
     return [{"id": offer.pop("_id"), **offer} for offer in found]

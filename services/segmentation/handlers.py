@@ -27,7 +27,7 @@ from shared.streaming.records import Batch, Record
 
 _CUSTOMER = fast_decoder(
     Event[CustomerPublished],
-    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.consents", "data.first_seen_at"),
+    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.consents", "data.first_seen_at", "data.merged_into"),
 )
 
 
@@ -131,8 +131,10 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
     for row, event, is_newer in zip(rows.tolist(), newest.values(), newer.tolist(), strict=True):
         if is_newer:
             state.customer_version[row] = event.data.version
-            state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
-            state.consents[row] = consent_bits(event.data.consents)
+            if event.data.merged_into is None:
+                state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
+                state.consents[row] = consent_bits(event.data.consents)
+            # Else its words are published with the customer that it is part of; its row goes by what it said last.
             since = _milliseconds(event.data.first_seen_at) // DAY_MS
             state.known_since_day[row] = min(int(state.known_since_day[row]), max(since, 0))
     return Changed(rows[newer], at_ms[newer])

@@ -129,7 +129,7 @@ def published_as(profiles: Collection[str]) -> dict[str, CustomerState]:
     """
     states = customers.load(profiles)
     groups = groups_of(states.keys())
-    known = customers.load(frozenset().union(*groups.values())) if groups else {}
+    known = states | customers.load(frozenset().union(*groups.values())) if groups else {}
     return states | {profile: seen_as(profile, states[profile].version, group, known) for profile, group in groups.items()}
 
 

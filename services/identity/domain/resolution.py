@@ -44,14 +44,21 @@ def resolve(
 ) -> Resolution:
     """The strongest reference that is known says who this is; where none is, a profile begins with the strongest.
 
+    A weak reference gives nobody who is known by a strong one another strong one: it may be a family's phone, or a shop's device.
     Where a new reference would break a limit, the weakest reference whose absence mends it does not count.
     """
+    if len(references) == 1 and not rules.blocks(references[0]):
+        # The hot path: a sale names one.
+        profile = known.get(references[0])
+        added = () if profile else tuple(references)
+        return Resolution(profile or new_profile_id(references[0]), added, (), (), tuple(references))
     usable = [each for each in references if not rules.blocks(each)]
     demoted = [Demoted(each, Verdict.BLOCKED_VALUE) for each in references if each not in usable] if len(usable) < len(references) else []
     if len(usable) > 1:
         usable.sort(key=lambda each: _STRENGTH[kind_of(each)])
+        usable, too_weak = _without_weak_ties(usable, known, rules, held or {})
         usable, too_many = _within_limits(usable, lambda some: _broken(some, known, rules, held or {}, at))
-        demoted += too_many
+        demoted += too_weak + too_many
     if not usable:
         return Resolution(None, (), (), tuple(demoted))
     profile = _meant(usable, known)
@@ -66,6 +73,17 @@ def resolve(
 
 def _meant(references: Sequence[str], known: Mapping[str, str]) -> str:
     return next((known[each] for each in references if each in known), None) or new_profile_id(references[0])
+
+
+def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: Rules, held: Held) -> tuple[list[str], list[Demoted]]:
+    demoted: list[Demoted] = []
+    while (tie := next((each for each in references if each in known), None)) is not None:
+        profile, has_new = known[tie], any(rules.is_strong(each) for each in references if each not in known)
+        if rules.is_strong(tie) or not has_new or not any(map(rules.is_strong, held.get(profile, ()))):
+            break
+        demoted += [Demoted(each, Verdict.WEAK_REFERENCE) for each in references if known.get(each) == profile]
+        references = [each for each in references if known.get(each) != profile]
+    return references, demoted
 
 
 def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, at: int) -> Verdict | None:

@@ -80,6 +80,10 @@ class Rules:
     blocked: frozenset[str] = frozenset()
     profile_limit: int = 32
 
+    def is_strong(self, reference: str) -> bool:
+        """Is it of a kind that says who somebody is? Where nothing merges by itself, the kinds that would."""
+        return kind_of(reference) in (self.merge_by or DEFAULT_MERGE_BY)
+
     def blocks(self, reference: str) -> bool:
         """Does it name nobody, whoever uses it?"""
         return reference in self.blocked or names_nobody(reference.partition(":")[2])

@@ -46,7 +46,25 @@ def test_a_second_user_on_a_shared_device_is_somebody_else() -> None:
     known, held = {"anonymous:kiosk": "p", "user:1": "p"}, {"p": {"anonymous:kiosk": 0, "user:1": 0}}
     found = resolve(("user:2", "anonymous:kiosk"), known, Rules(), held)
     assert (found.profile, found.added) == (new_profile_id("user:2"), ("user:2",))
-    assert found.demoted == (Demoted("anonymous:kiosk", Verdict.LIMIT_USER),)
+    assert found.demoted == (Demoted("anonymous:kiosk", Verdict.WEAK_REFERENCE),)
+
+
+def test_a_familys_phone_gives_nobody_another_card() -> None:
+    known, held = {"phone:1": "p", "loyalty_card:1": "p"}, {"p": {"phone:1": 0, "loyalty_card:1": 0}}
+    found = resolve(("loyalty_card:2", "phone:1", "line:2"), known, Rules(), held)
+    assert (found.profile, found.added) == (new_profile_id("loyalty_card:2"), ("loyalty_card:2", "line:2"))
+    assert resolve(("loyalty_card:2", "phone:1"), known, Rules(merge_by=frozenset({"phone", "loyalty_card"})), held).profile == "p"
+
+
+def test_a_visitor_who_was_a_device_becomes_somebody() -> None:
+    found = resolve(("user:1", "anonymous:x"), {"anonymous:x": "p"}, Rules(), {"p": {"anonymous:x": 0}})
+    assert (found.profile, found.added) == ("p", ("user:1",))
+
+
+def test_a_second_user_of_one_address_is_somebody_else() -> None:
+    known, held = {"email:a@b.c": "p", "user:1": "p"}, {"p": {"email:a@b.c": 0, "user:1": 0}}
+    found = resolve(("user:2", "email:a@b.c"), known, Rules(), held)
+    assert (found.profile, found.demoted) == (new_profile_id("user:2"), (Demoted("email:a@b.c", Verdict.LIMIT_USER),))
 
 
 def test_one_too_many_does_not_count_and_its_neighbours_do() -> None:

@@ -24,7 +24,15 @@ SETTINGS = IdentitySettings
 def build(publisher: Publisher, settings: IdentitySettings, clock: Clock, first_offset: FirstOffset | None = None) -> Service:
     """Put the service together; nothing is connected yet. `first_offset` is the broker's unless a test gives another."""
     wall = WallClock()
-    desk = Desk(publisher.publish, Known(settings.reference_cache), settings.reporting_currency, clock, wall, settings.naming)
+    desk = Desk(
+        publisher.publish,
+        Known(settings.reference_cache),
+        settings.reporting_currency,
+        clock,
+        wall,
+        settings.naming,
+        settings.rules,
+    )
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)

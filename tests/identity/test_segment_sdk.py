@@ -72,7 +72,7 @@ async def test_every_call_of_the_sdk_is_kept(live_world: World, free_port: int, 
     async with dear(live_world, free_port) as host:
         assert await send(host, every_call, gzip=gzip) == []
     await live_world.bus.settle()
-    assert positions.outcomes() == {"accepted": 9, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 9, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "parked": 0}
     sold = [event["data"] for event in live_world.bus.events(PURCHASES)]
     assert [sum(line["amount_minor"] for line in each["lines"]) for each in sold if "lines" in each] == [5997]
     assert sorted(each["amount_minor"] for each in sold if "lines" not in each) == [1999, 5997]
@@ -101,7 +101,7 @@ async def test_a_batch_that_the_broker_took_in_part_is_sent_again_and_counts_onc
         live_world.bus.fail_publishes(1)
         assert await send(host, three, upload_size=3, upload_interval=1.0) == []
     await live_world.bus.settle()
-    assert positions.outcomes() == {"accepted": 3, "anonymous": 0, "repeated": 2, "quarantined": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 3, "anonymous": 0, "repeated": 2, "quarantined": 0, "lost": 0, "parked": 0}
 
 
 async def test_a_wrong_write_key_is_told_and_nothing_is_kept(live_world: World, free_port: int) -> None:

@@ -6,7 +6,19 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter
 
-from services.identity.api import customers, events, export, keys, overview, poslog, segment, service_points, shopify, timeline
+from services.identity.api import (
+    customers,
+    events,
+    export,
+    keys,
+    merges,
+    overview,
+    poslog,
+    segment,
+    service_points,
+    shopify,
+    timeline,
+)
 from services.identity.api.edge import Edge, Waiting
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
@@ -23,8 +35,8 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
+    people = (customers.create_router(edge, clock), merges.create_router(edge, clock))
     rest = (
-        customers.create_router(edge, clock),
         service_points.create_router(settings.places, clock),
         overview.router,
         timeline.router,
@@ -32,7 +44,7 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         keys.create_router(settings.pepper, wall),
     )
     router = APIRouter(prefix="/v1")
-    for part in (*ways_in, *rest):
+    for part in (*ways_in, *people, *rest):
         router.include_router(part)
     return router
 

@@ -8,7 +8,7 @@ import binascii
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ from services.identity.domain.customers import (
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.domain.names import is_called, names_of, words_of
 from services.identity.domain.references import NamesNobody, Naming
+from services.identity.merging import customers_among, homes_of, meant_by
 from services.identity.store import customers, names, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
@@ -45,7 +46,7 @@ from shared.problems import Problem
 
 API_SOURCE = "dear/identity/api"
 EFFECT_SECONDS = 2.0
-_POLL_SECONDS = 0.02
+POLL_SECONDS = 0.02
 Effect = Callable[[CustomerState, SourceEvent], bool]
 FOUND_MAX = 50
 """Customers that a search by name shows: who has more before him types more."""
@@ -81,11 +82,11 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/lookup", dependencies=reading)
     async def lookup(reference: str, store: str | None = None) -> dict[str, Any]:
         """The customer that a reference means; `store` says where a phone number without a country code was written down."""
-        state = await in_store(customers.with_reference, _spelt(reference, store, edge.naming))
+        state = await in_store(meant_by, _spelt(reference, store, edge.naming))
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
-        return _view(state)
+        return view(state)
 
     @router.get("", dependencies=reading)
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
@@ -93,10 +94,10 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         if search is not None:
             matching = await in_store(_search, search, edge.naming)
             about_all(state.customer_id for state in matching)
-            return {"customers": [_view(state) for state in matching], "next": None}
-        found = await in_store(customers.page_after, after, limit)
+            return {"customers": [view(state) for state in matching], "next": None}
+        found, last = await in_store(_page, after, limit)
         about_all(state.customer_id for state in found)
-        return {"customers": [_view(state) for state in found], "next": found[-1].customer_id if len(found) == limit else None}
+        return {"customers": [view(state) for state in found], "next": last}
 
     @router.post("/consents", dependencies=stating)
     async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
@@ -115,7 +116,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/{customer_id}", dependencies=reading)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
-        return _view(await in_store(_by_id, customer_id))
+        return view(await in_store(by_id, customer_id))
 
     @router.get("/{customer_id}/events", dependencies=reading)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     return router
 
 
-def _view(state: CustomerState) -> dict[str, Any]:
+def view(state: CustomerState) -> dict[str, Any]:
     """As it is published, and beside it who said each value when."""
     said = {name: {each: _said(value) for each, value in sorted(group.items())} for name, group in _groups(state)}
     owned = [_owned(asset) for asset in assets_of(state)]
@@ -156,6 +157,12 @@ def _said(value: Said) -> dict[str, Any]:
     return {"value": value.value, "at": moment(value.at).isoformat(), "source": source, "event": event}
 
 
+def _page(after: str, limit: int) -> tuple[list[CustomerState], str | None]:
+    """The next customers, fewer where profiles among them belong to others; and where to go on."""
+    profiles = customers.page_after(after, limit)
+    return customers_among(profiles), profiles[-1].customer_id if len(profiles) == limit else None
+
+
 def _spelt(reference: str, store: str | None, naming: Naming) -> str:
     spelt = naming.read(reference, store)
     if isinstance(spelt, NamesNobody):
@@ -166,29 +173,33 @@ def _spelt(reference: str, store: str | None, naming: Naming) -> str:
 
 def _search(text: str, naming: Naming) -> list[CustomerState]:
     """Those with such a reference, else those who are called so."""
-    profiles = set(references.profiles_of(naming.spellings(text)).values())
-    if profiles:
-        return _at_home(profiles)
+    found = _of_references(naming.spellings(text))
+    if found:
+        return found
     typed = words_of(text)
     called = _at_home(names.customers_called(typed, CANDIDATES_MAX))
     return [state for state in called if is_called(names_of(state.traits), typed)][:FOUND_MAX]
 
 
-def _at_home(profiles: Iterable[str]) -> list[CustomerState]:
-    homes = set(references.customers_of(profiles).values())
-    return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
+def _of_references(asked: Iterable[str]) -> list[CustomerState]:
+    return _at_home(set(references.profiles_of(asked).values()))
 
 
-def _by_id(customer_id: str) -> CustomerState:
-    home = references.customers_of((customer_id,)).get(customer_id, customer_id)
-    state = customers.load((home,)).get(home)
+def _at_home(profiles: Collection[str]) -> list[CustomerState]:
+    homes = {state.customer_id: state for state in homes_of(profiles).values()}
+    return [homes[customer_id] for customer_id in sorted(homes)]
+
+
+def by_id(customer_id: str) -> CustomerState:
+    """The customer that a profile belongs to. Raises 404."""
+    state = homes_of((customer_id,)).get(customer_id)
     if state is None:
         raise Problem(404, "No such customer", "No customer or profile has this id.")
     return state
 
 
 def _history(customer_id: str, after: str | None, limit: int) -> dict[str, Any]:
-    state = _by_id(customer_id)
+    state = by_id(customer_id)
     found = timeline.history(sorted(state.members), limit, _read_cursor(after) if after else None)
     last = _cursor(found[-1]["at"], found[-1]["_id"]) if len(found) == limit else None
     return {"events": [json.loads(each["event"]) for each in found], "next": last}
@@ -207,7 +218,7 @@ def _read_cursor(after: str) -> tuple[int, str]:
 
 
 def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
-    made = [each for member in sorted(_by_id(customer_id).members) for each in customers.statements_of(member, limit)]
+    made = [each for member in sorted(by_id(customer_id).members) for each in customers.statements_of(member, limit)]
     shown = ("purpose", "channel", "granted", "source", "event")
     newest = sorted(made, key=lambda each: -each["at"])[:limit]
     return [{**{name: each[name] for name in shown}, "at": moment(each["at"]).isoformat()} for each in newest]
@@ -219,15 +230,15 @@ async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response
     if verdict.problem is not None:
         raise verdict.problem
     assert verdict.event is not None
-    reference = verdict.event.references[0]
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
-        state = await in_store(customers.with_reference, reference)
-        if state is not None and has_effect(state, verdict.event):
-            about(state.customer_id)
-            return JSONResponse(_view(state))
-        await asyncio.sleep(_POLL_SECONDS)
-    headers = {"Location": f"/v1/customers/lookup?reference={reference}"}
+        # Not every reference need mean the one whom the event is about: the strongest that counts does.
+        for state in await in_store(_of_references, verdict.event.references):
+            if has_effect(state, verdict.event):
+                about(state.customer_id)
+                return JSONResponse(view(state))
+        await asyncio.sleep(POLL_SECONDS)
+    headers = {"Location": f"/v1/customers/lookup?reference={verdict.event.references[0]}"}
     return JSONResponse({"source": event.source, "id": event.id, "status": "accepted"}, 202, headers)
 
 

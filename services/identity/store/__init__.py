@@ -1,9 +1,10 @@
-"""The database `identity`: references, profiles, customers, consents, the timeline and how far it has come, API keys."""
+"""The database `identity`: references, profiles, merges, customers, consents, the timeline and how far it has come, API keys."""
 
 from __future__ import annotations
 
 from services.identity.store.customers import ConsentDocument, CustomerDocument
 from services.identity.store.keys import KeysDocument
+from services.identity.store.merges import LastNumberDocument, MergeDocument
 from services.identity.store.names import NameDocument
 from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
@@ -13,7 +14,7 @@ from services.identity.store.timeline import EventDocument, SliceDocument
 DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
-    OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
+    OutcomeDocument, MergeDocument, LastNumberDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
 )  # fmt: skip
 
 

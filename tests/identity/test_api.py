@@ -448,7 +448,7 @@ async def test_the_overview_counts(world: World) -> None:
             "reasons": {"quarantined": {"other_content": 1}, "parked": {"negative_amount": 1}, "merge_refused": {"weak_reference": 1}},
         }  # fmt: skip
         of_updates = (await client.get("/v1/outcomes", params={"topic": CUSTOMER_UPDATES.name})).json()
-        assert of_updates == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "parked": 0}
+        assert of_updates == {"accepted": 2, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0}
         of_purchases = (await client.get("/v1/outcomes", params={"topic": PURCHASES.name})).json()
         assert {name: of_purchases[name] + of_updates[name] for name in of_updates} == {name: outcomes[name] for name in of_updates}
         assert sum((await client.get("/v1/outcomes", params={"topic": "elsewhere"})).json().values()) == 0

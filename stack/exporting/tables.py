@@ -105,7 +105,9 @@ TABLES: tuple[ExportTable, ...] = (
         {"customer_id": TEXT, "as_of": MOMENT, "segments": TEXTS, "recency_days": WHOLE, "frequency": WHOLE, "monetary_minor": WHOLE,
          "rfm_cell": TEXT, "value_class": TEXT, "buys_again": SHARE, "risk": SHARE, "risk_band": TEXT, "expected_value_minor": WHOLE,
          "value_at_risk_minor": WHOLE, "realised_minor": WHOLE, "realised_margin_minor": WHOLE, "expected_margin_minor": WHOLE,
-         "reasons": TEXTS, "model": TEXT, "next_purchase_on": DAY, "purchases": WHOLE, "bought_minor": WHOLE, "refunded_minor": WHOLE},
+         "reasons": TEXTS, "model": TEXT, "next_purchase_on": DAY,
+         "need_segment": TEXT, "needs": TEXTS, "stated_needs": TEXTS, "bonds": TEXTS,
+         "purchases": WHOLE, "bought_minor": WHOLE, "refunded_minor": WHOLE},
         _as_is, grows=False,
     ),
     ExportTable(

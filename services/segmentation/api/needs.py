@@ -10,6 +10,8 @@ from fastapi import APIRouter
 from services.segmentation.domain.need_labels import NEED_SEGMENTS
 from services.segmentation.store import models as store
 from services.segmentation.store import scores
+from shared.access.gate import needs as needs_scope
+from shared.access.scopes import Scope
 from shared.contracts.scores import NeedModelPublished
 from shared.mongo import in_store
 
@@ -17,7 +19,7 @@ from shared.mongo import in_store
 def add_needs(router: APIRouter) -> None:
     """Who needs what."""
 
-    @router.get("/v1/needs")
+    @router.get("/v1/needs", dependencies=[needs_scope(Scope.REPORTS_READ)])
     async def needs() -> dict[str, Any]:
         """The need segments of the newest model, largest first, with the customers that are in each now. No model, no segments."""
         summaries, kept = await in_store(scores.read_summaries), await in_store(store.newest_needs)

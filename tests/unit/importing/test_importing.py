@@ -89,7 +89,7 @@ BAD_ROWS = {
     "not_utf8": (b"1,2025-03-01,42,p\xe9ar,1", "sku"),
     "malformed_row": ('1,2025-03-01,42,"pear"s,1', None),
     "ahead_of_clock": ("1,2099-01-01,42,pear,1", None),
-    "invalid": ("1,2025-03-01,\x01,pear,1", None),
+    "invalid": (f"1,2025-03-01,42,{'p' * 300},1", None),
     "oversized": (f"1,2025-03-01,42,{'p' * 40_000},1", None),
 }
 

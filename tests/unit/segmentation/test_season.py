@@ -106,7 +106,8 @@ def test_nothing_of_the_judged_window_is_seen() -> None:
 def test_a_refit_takes_the_season_where_it_helps_and_says_so() -> None:
     state = a_shop()
     shipped = load_shipped_models("music").shipped
-    found = candidate("fitted-1", state, TODAY, HORIZON, shipped)
+    # Two periods earlier, when the signs alone do not make up for the season.
+    found = candidate("fitted-1", state, TODAY - 2 * 28, HORIZON, shipped)
     assert found.accepted
     assert found.model.season != NO_SEASON
     steady = candidate("fitted-1", a_shop(seasonal=False), TODAY, HORIZON, shipped).model

@@ -188,7 +188,8 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
             if event.data.merged_into is None:
                 state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
                 state.consents[row] = consent_bits(event.data.consents)
-            # Else its words are published with the customer that it is part of; its row goes by what it said last.
+            # Else its words are published with the customer that it is part of; its row goes by what it said last, but for traits,
+            # which whoever restarts reads from the log, where nobody says them any more.
             since = _milliseconds(event.data.first_seen_at) // DAY_MS
             state.known_since_day[row] = min(int(state.known_since_day[row]), max(since, 0))
     put(state, [event.data for event in newest.values()], state.traits.keys())

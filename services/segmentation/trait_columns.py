@@ -19,7 +19,7 @@ from shared.streaming.records import Record
 
 log = logging.getLogger(__name__)
 
-_CUSTOMER = fast_decoder(Event[CustomerPublished], only=("data.customer_id", "data.version", "data.traits", "data.merged_into"))
+_CUSTOMER = fast_decoder(Event[CustomerPublished], only=("data.customer_id", "data.version", "data.traits"))
 
 Read = Callable[[int, int], AsyncIterator[Sequence[Record]]]
 """(partition, first offset) -> record batches up to the present end."""
@@ -40,12 +40,12 @@ async def fill(state: CustomerState, number: int, names: Collection[str], read: 
 
 
 def put(state: CustomerState, customers: Sequence[Any], names: Collection[str]) -> None:
-    """Keep what these customers' traits say under these names; of one that was merged, what it said last stays."""
+    """Keep what these customers' traits say under these names."""
     if not customers or not names:
         return
     # Who has no row yet comes over the stream, later, with everything.
     found = zip(state.find(ids_from_hex("".join([each.customer_id for each in customers]).encode())).tolist(), customers, strict=True)
-    known = [(row, each) for row, each in found if row >= 0 and each.merged_into is None]
+    known = [(row, each) for row, each in found if row >= 0]
     for name in names:
         state.traits[name].put([row for row, _ in known], [each.version for _, each in known], [each.traits.get(name) for _, each in known])
 

@@ -21,6 +21,7 @@ from shared.mongo import connect, disconnect
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
 from tests.identity.test_api import client_of
+from tests.identity.test_export import rows_of
 from tests.identity.world import CARD, World, batch, consent, day, identify, merge, purchase, split, topic_of
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +175,37 @@ async def test_merging_and_splitting_over_http(world: World) -> None:
         refused = await asking
         assert (refused.status_code, refused.json()["rule"]) == (409, "not_its_profiles")
         assert (await client.post(f"/v1/customers/{'0' * 32}/merge", json={"other_id": ANN, **why})).status_code == 404
+
+
+async def test_a_merged_customer_is_found_shown_and_exported_as_one(world: World) -> None:
+    async with client_of(world) as client:
+        car = {"asset_id": "car-1", "kind": "vehicle"}
+        await world.send(identify("1", (CARD,), traits={"first_name": "Ann"}, lead_source="website"))
+        await world.send(identify("2", (EMAIL,), at=day(1), traits={"last_name": "Smith"}, assets=[car]))
+        assert (await client.get("/v1/customers", params={"search": "smi ann"})).json()["customers"] == []
+        await world.send(merge("3", CARD, EMAIL))
+        [found] = (await client.get("/v1/customers", params={"search": "smi ann"})).json()["customers"]
+        assert (found["customer_id"], found["lead_source"], found["assets"][0]["asset_id"]) == (ANN, "website", "car-1")
+        assert {name: said["event"] for name, said in found["said"]["traits"].items()} == {"first_name": "1", "last_name": "2"}
+        _, exported = await rows_of(client, "/v1/export/customers")
+        assert exported == [found]
+        await world.send(split("4", CARD, EMAIL))
+        assert (await client.get("/v1/customers", params={"search": "smi ann"})).json()["customers"] == []
+        [apart] = (await client.get("/v1/customers", params={"search": "smith"})).json()["customers"]
+        assert (apart["customer_id"], apart["lead_source"], len(apart["assets"])) == (ANN_TOO, None, 1)
+
+
+async def test_what_is_said_of_the_strongest_is_answered_whatever_comes_first(world: World) -> None:
+    world = World(IdentitySettings(merge_references=()), world.database)
+    async with client_of(world) as client:
+        await world.send(purchase("1"), purchase("2", EMAIL))
+        asking = asyncio.create_task(
+            client.post("/v1/customers/updates", json={"references": [EMAIL, CARD], "traits": {"city": "Bangkok"}})
+        )
+        await asyncio.sleep(0.1)
+        await world.bus.settle()
+        answer = await asking
+        assert (answer.status_code, answer.json()["customer_id"]) == (200, ANN)
 
 
 async def test_who_may_send_events_may_not_merge(world: World) -> None:

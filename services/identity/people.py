@@ -131,16 +131,19 @@ def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState
 
     `owners`: reference -> profile.
     """
-    references.add_profiles({each.profile for each in said})
+    made = references.add_profiles({each.profile for each in said})
     news = _news(said, owners)
+    # Of a profile that was not there nothing is known, as a rule: where another process was faster, saving says so.
+    to_load = news.keys() - made
     to_publish = {each.profile for each in said if each.again}
     while True:
-        before = customers.load(news)
+        before = customers.load(to_load)
         after = {customer: _changed(before.get(customer), state) for customer, state in news.items()}
         changed = [state for customer, state in after.items() if customer not in before or state.version != before[customer].version]
         to_publish.update(state.customer_id for state in changed)
         if customers.save(changed):
             return [state for customer, state in after.items() if customer in to_publish]
+        to_load = set(news)
 
 
 def _news(said: Sequence[Said], owners: Mapping[str, str]) -> dict[str, CustomerState]:

@@ -24,7 +24,7 @@ from services.segmentation.markets import Markets
 from services.segmentation.models_in_use import FITTED, NEEDS_KEY, Models, parameters_of
 from services.segmentation.news import SOURCE
 from services.segmentation.recovery import Recovery
-from services.segmentation.refit_needs import refit_needs
+from services.segmentation.refit_needs import publish_needs_that_were_kept, refit_needs
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.shipped import load_shipped_models
 from services.segmentation.store import models as store
@@ -146,17 +146,24 @@ async def keep_and_publish(found: Candidate, published: ScoringModelPublished, a
     return True
 
 
-async def publish_what_was_kept(kept: store.Kept, known: Models, append: Append) -> None:
-    """Let every worker know of the newest accepted fit where that is newer than what was published. A repeat is the same event."""
-    if kept.accepted_version > known.version:
-        log.info("fit %d was accepted and not published: it is published now", kept.accepted_version)
-        await append(SCORING_MODELS, Message(FITTED.encode(), kept.event))
+async def publish_what_was_kept(kept: store.Kept, known: Models, append: Append) -> bool:
+    """Let every worker know of the newest accepted fit and need model where they are newer than what was published.
+
+    A repeat is the same event. False where there was nothing to say.
+    """
+    needs = await publish_needs_that_were_kept(kept, known, append)
+    if kept.accepted_version <= known.version:
+        return needs
+    log.info("fit %d was accepted and not published: it is published now", kept.accepted_version)
+    await append(SCORING_MODELS, Message(FITTED.encode(), kept.event))
+    return True
 
 
 async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]:
     """One refit, with the broker and the database of the settings; the answer says what became of it. Raises Unavailable and ValueError.
 
-    Where there is too little to fit scores to, needs are fitted all the same."""
+    Where there is too little to fit scores to, needs are fitted all the same.
+    """
     servers = settings.kafka_bootstrap_servers
     sources = Sources(partial(read_partition, servers, SEGMENTATION_STATE), partial(read_partition, servers, SCORING_MODELS))
     connect(store.ALIAS, settings.mongodb_uri)
@@ -165,7 +172,8 @@ async def refit(settings: SegmentationSettings, now: datetime) -> dict[str, Any]
         await publisher.start()
         models = load_shipped_models(settings.scoring_model)
         await read_published(sources.read_models, models)
-        await publish_what_was_kept(await in_store(store.look_back), models, publisher.append)
+        if await publish_what_was_kept(await in_store(store.look_back), models, publisher.append):
+            await read_published(sources.read_models, models)
         state = await read_rows(sources.read_changelog)
         needs = await refit_needs(models, state, now, publisher.append)
         try:

@@ -50,10 +50,23 @@ async def fit_needs(models: Models, state: CustomerState, now: datetime) -> tupl
 async def keep_and_publish_needs(found: NeedCandidate, published: NeedModelPublished, append: Append) -> bool:
     """Keep it, then let every worker know. False where another refit was faster.
 
-    Who dies in between has kept a model that nobody uses; the next refit makes another, because what is in use is asked of the log."""
+    Whoever dies in between has kept what was to be said: the next refit, or the next owner of the fits, says it.
+    """
     document = {"_id": published.version, "fitted_at": published.fitted_at, "why": found.why, "published": published.model_dump_json()}
     if not await in_store(store.keep_needs, document):
         return False
-    event = envelope(published, id=derived_id("needs", published.version), source=SOURCE, time=published.fitted_at)
-    await append(SCORING_MODELS, Message(NEEDS_KEY, event.model_dump_json().encode()))
+    await append(SCORING_MODELS, _message(published))
     return True
+
+
+async def publish_needs_that_were_kept(kept: store.Kept, known: Models, append: Append) -> bool:
+    """Let every worker know of the newest need model where that is newer than what was published. A repeat is the same event."""
+    if kept.needs_version <= (known.needs.version if known.needs is not None else 0):
+        return False
+    await append(SCORING_MODELS, _message(NeedModelPublished.model_validate_json(kept.needs)))
+    return True
+
+
+def _message(published: NeedModelPublished) -> Message:
+    event = envelope(published, id=derived_id("needs", published.version), source=SOURCE, time=published.fitted_at)
+    return Message(NEEDS_KEY, event.model_dump_json().encode())

@@ -26,6 +26,7 @@ FRAMEWORK_PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
 """What FastAPI adds: the description of the routes, which is no secret."""
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 ANSWERS: Mapping[int | str, dict[str, Any]] = {
+    400: {"description": "The body is not JSON."},
     401: {"description": "A key is needed, or it is not valid."},
     403: {"description": "The key lacks the scope."},
     429: {"description": "The key asks too often."},

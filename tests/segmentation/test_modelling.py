@@ -14,12 +14,17 @@ import pytest
 from services.segmentation import modelling
 from services.segmentation.domain.fitting import BackTest, Candidate
 from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.need_fitting import NeedCandidate
 from services.segmentation.modelling import Modelling
 from services.segmentation.models_in_use import FITTED, model_from, parameters_of
+from services.segmentation.need_contract import need_labels_from
 from services.segmentation.refit import keep_and_publish, publish_what_was_kept, read_published
+from services.segmentation.refit_needs import keep_and_publish_needs
 from services.segmentation.shipped import load_shipped_models
 from services.segmentation.store import models as store
-from shared.contracts.scores import ScoringModelPublished
+from shared import contracts
+from shared.contracts.envelope import Event
+from shared.contracts.scores import NeedModelPublished, ScoringModelPublished
 from shared.contracts.topics import SCORING_MODELS
 from shared.mongo import connect, disconnect, in_store
 from shared.streaming.errors import Unavailable
@@ -157,6 +162,27 @@ def test_a_worker_publishes_what_its_own_refit_died_over(kept: None, tmp_path: P
         await office.wait()
         assert len(office.refits) == 1
         assert office.versions() == [1]
+
+    play(story, tmp_path)
+
+
+def test_a_worker_that_starts_publishes_needs_that_nobody_heard_of(kept: None, tmp_path: Path) -> None:
+    example = Path(contracts.__file__).parent / "examples" / "NeedModelPublished.json"
+    needs = Event[NeedModelPublished].model_validate_json(example.read_text()).data
+
+    async def story(office: Office) -> None:
+        bus = office.bed.bus
+        bus.fail_publishes(1, SCORING_MODELS, error=Crash())  # type: ignore[arg-type]
+        found = NeedCandidate(need_labels_from(needs).model, 1000, None)
+        with pytest.raises(Crash):
+            await keep_and_publish_needs(found, needs, bus.append)
+        for _ in range(2):
+            office.open()
+            await office.wait()
+            await office.modelling.finish()
+            await read_published(office.bed._read_models, office.bed.worker.models)
+        (said,) = (each for each in bus.events(SCORING_MODELS) if each["type"] == NeedModelPublished.event_type)
+        assert said["data"]["version"] == needs.version
 
     play(story, tmp_path)
 

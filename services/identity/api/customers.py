@@ -17,7 +17,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from services.identity.api.edge import Edge
+from services.identity.api.edge import REFUSALS, Edge
 from services.identity.domain.assets import OwnedAsset, assets_of, due
 from services.identity.domain.customers import (
     LEAD_SOURCE,
@@ -51,6 +51,8 @@ Effect = Callable[[CustomerState, SourceEvent], bool]
 FOUND_MAX = 50
 """Customers that a search by name shows: who has more before him types more."""
 CANDIDATES_MAX = 250
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "No such customer."}}
+APPENDED = {**REFUSALS, 202: {"description": "Kept, and not in force yet; Location says where to look."}}
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -79,7 +81,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     # The write keys of tills and forms may state consents, as they may send them.
     stating = [needs(Scope.PROFILES_WRITE, Scope.INGEST)]
 
-    @router.get("/lookup", dependencies=reading)
+    @router.get("/lookup", dependencies=reading, responses=UNKNOWN)
     async def lookup(reference: str, store: str | None = None) -> dict[str, Any]:
         """The customer that a reference means; `store` says where a phone number without a country code was written down."""
         state = await in_store(meant_by, _spelt(reference, store, edge.naming))
@@ -99,31 +101,31 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         about_all(state.customer_id for state in found)
         return {"customers": [view(state) for state in found], "next": last}
 
-    @router.post("/consents", dependencies=stating)
+    @router.post("/consents", dependencies=stating, responses=APPENDED)
     async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
         """State consents. 200 with the customer once they are in force; 202 where that takes longer than two seconds."""
         said = ConsentChanged(reference=asked.reference, consents=tuple(asked.consents))
         event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
         return await _append(event, edge, _in_force)
 
-    @router.post("/updates", dependencies=stating)
+    @router.post("/updates", dependencies=stating, responses=APPENDED)
     async def update(asked: CustomerUpdate, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
         """Say what is known of a customer. 200 with the customer once it is joined; 202 where that takes longer than two seconds."""
         said = CustomerIdentified.model_validate(asked.model_dump(exclude={"at", "source"}))
         event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
         return await _append(event, edge, _is_joined)
 
-    @router.get("/{customer_id}", dependencies=reading)
+    @router.get("/{customer_id}", dependencies=reading, responses=UNKNOWN)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
         return view(await in_store(by_id, customer_id))
 
-    @router.get("/{customer_id}/events", dependencies=reading)
+    @router.get("/{customer_id}/events", dependencies=reading, responses=UNKNOWN)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
         """What happened, newest first."""
         return await in_store(_history, customer_id, after, limit)
 
-    @router.get("/{customer_id}/consents", dependencies=reading)
+    @router.get("/{customer_id}/consents", dependencies=reading, responses=UNKNOWN)
     async def statements(customer_id: str, limit: Limit = 100) -> dict[str, Any]:
         """Every statement on consent, newest first."""
         return {"statements": await in_store(_statements, customer_id, limit)}

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from services.identity.api.customers import API_SOURCE, EFFECT_SECONDS, POLL_SECONDS, by_id, view
+from services.identity.api.customers import API_SOURCE, APPENDED, EFFECT_SECONDS, POLL_SECONDS, UNKNOWN, by_id, view
 from services.identity.api.edge import Edge
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.merging import Action, Decision
@@ -32,8 +32,8 @@ _WHY = {
     Verdict.LIMIT_PROFILES: "Together they would have more profiles than DEAR_PROFILE_LIMIT allows.",
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Accepted; it takes longer than two seconds."},
-    404: {"description": "Nobody has this id."},
+    **APPENDED,
+    **UNKNOWN,
     409: {"description": "Refused; the rule is in the answer."},
 }
 
@@ -86,7 +86,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         data = SplitRequested(customer_id=customer_id, profiles=tuple(wanted.profiles), by=wanted.by, evidence=wanted.evidence)
         return await _ask(data, idempotency_key, edge, clock)
 
-    @router.get("/merges", dependencies=[needs(Scope.PROFILES_READ)])
+    @router.get("/merges", dependencies=[needs(Scope.PROFILES_READ)], responses=UNKNOWN)
     async def evidence(customer_id: ProfileId) -> dict[str, list[Evidence]]:
         """Every decision that concerned one of the customer's profiles, in order."""
         members = (await in_store(by_id, customer_id)).members

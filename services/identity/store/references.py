@@ -59,9 +59,11 @@ def claim(profiles: Mapping[str, str]) -> dict[str, str]:
     return profiles_of(documents[index]["_id"] for index in taken)
 
 
-def add_profiles(profiles: Collection[str]) -> None:
-    """Make profiles, each a customer by itself; those that exist stay as they are."""
-    insert_new(_profiles(), [{"_id": profile} for profile in profiles])
+def add_profiles(profiles: Collection[str]) -> set[str]:
+    """Make profiles, each a customer by itself; those that exist stay as they are. Returns those that were made."""
+    documents = [{"_id": profile} for profile in profiles]
+    taken = insert_new(_profiles(), documents)
+    return {each["_id"] for each in documents} - {documents[index]["_id"] for index in taken}
 
 
 def linked(profiles: Iterable[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,8 @@ PENALTY = 1e-4
 ENOUGH_JUDGED = 200
 SLACK = 0.002
 """A back-test may be worse by so little: the next one may be better by as much."""
+AS_GOOD = 0.0005
+"""Of two variants' Brier scores: no more than chance makes them differ."""
 MOST_JUDGED = 200_000
 """Customers that back-tests and the learning of signs look at; parameters are fitted to all."""
 
@@ -182,8 +185,7 @@ def candidate(name: str, state: CustomerState, today: int, horizon_days: int, cu
         raise ValueError(f"{len(judged.outcome.bought)} customers bought before day {judged.day}; a back-test needs {ENOUGH_JUDGED}")
     variants = _variants(name, state, judged)
     tests = [back_test(each, judged.state, judged.day, judged.outcome, horizon_days) for each in (*variants, current)]
-    # Of equally good ones the simplest.
-    best = min(range(len(variants)), key=lambda place: tests[place].brier)
+    best = _best_of(tests[: len(variants)])
     chosen, of_current = tests[best], tests[-1]
     # With few who left, ranks differ by chance: that much is no reason to refuse.
     no_worse = chosen.brier <= of_current.brier + SLACK and chosen.auc >= of_current.auc - SLACK - auc_error(
@@ -192,6 +194,16 @@ def candidate(name: str, state: CustomerState, today: int, horizon_days: int, cu
     why = f"Brier {chosen.brier:.4f}, in use {of_current.brier:.4f}; AUC {chosen.auc:.4f}, in use {of_current.auc:.4f}"
     final = _completed(fit_model(name, state, today), variants[best], state, today, judged)
     return Candidate(final, int((state.purchase_count[: state.count] > 0).sum()), chosen, of_current, no_worse, why)
+
+
+def _best_of(tests: Sequence[BackTest]) -> int:
+    """The place of the best: of those whose risks are about as good as the best ones, the one that comes nearest to what was bought in all.
+
+    Signs correct the level of the risk, so it is mostly there that a season shows. Of equally good ones the first, which is the simplest.
+    """
+    least = min(test.brier for test in tests)
+    good = [place for place, test in enumerate(tests) if test.brier <= least + AS_GOOD]
+    return min(good, key=lambda place: (round(abs(tests[place].total_error), 2), tests[place].brier))
 
 
 def _variants(name: str, state: CustomerState, judged: Window) -> list[ScoringModel]:

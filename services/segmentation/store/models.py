@@ -45,6 +45,10 @@ class Kept:
     """Of the newest accepted fit; 0 before there is one."""
     event: bytes = b""
     """What that fit is published by."""
+    needs_version: int = 0
+    """Of the newest need model; 0 before there is one."""
+    needs: str = ""
+    """What that is published with."""
 
 
 class KeptNeeds(Document):
@@ -82,12 +86,16 @@ def newest(limit: int) -> list[dict[str, Any]]:
 
 
 def look_back() -> Kept:
-    """The newest fit, and the newest that was accepted."""
+    """The newest fit, the newest that was accepted, and the newest need model."""
     fits = FittedModel._get_collection()
     of_all = fits.find_one({}, {"fitted_at": 1}, sort=[("_id", -1)])
     accepted = fits.find_one({"accepted": True, "event": {"$exists": True}}, {"event": 1}, sort=[("_id", -1)])
-    newest_at = of_all["fitted_at"] if of_all else None
-    return Kept(newest_at, accepted["_id"], accepted["event"].encode()) if accepted else Kept(newest_at)
+    needs = newest_needs()
+    return Kept(
+        of_all["fitted_at"] if of_all else None,
+        *((accepted["_id"], accepted["event"].encode()) if accepted else (0, b"")),
+        *((needs["_id"], needs["published"]) if needs else (0, "")),
+    )
 
 
 def _insert(into: type[Document], document: dict[str, Any]) -> bool:

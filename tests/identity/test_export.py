@@ -24,7 +24,7 @@ async def rows_of(client: httpx.AsyncClient, path: str, body: Any = None) -> tup
 
 async def test_every_customer_is_told_as_it_is_asked_for(world: World) -> None:
     async with client_of(world) as client:
-        await world.send(identify("i1", traits={"name": "Ann"}), *(purchase(f"p{number}", f"user:{number}") for number in (1, 2, 3)))
+        await world.send(identify("i1", traits={"name": "Ann"}), *(purchase(f"p{number}", f"user:{number}") for number in range(1, 4)))
         _, rows = await rows_of(client, "/v1/export/customers")
         page = (await client.get("/v1/customers")).json()["customers"]
         assert sorted(rows, key=lambda row: row["customer_id"]) == page

@@ -47,7 +47,7 @@ async def test_http_and_kafka_in_both_modes_say_the_same(broker: str) -> None:
     finally:
         await publisher.stop()
     records = [record async for some in read_partition(broker, PURCHASES, partition, start) for record in some]
-    intake = read_batch(Batch(PURCHASES.name, "id", partition, records), "USD", (WallClock(),))
+    intake = read_batch(Batch(PURCHASES.name, "id", partition, records), "USD", (WallClock(),), {})
     assert len(intake.incoming) == 4
     assert len({(each.key, each.content_hash) for each in intake.incoming}) == 1
     assert [each.detail for each in intake.rejects] == ["ce_id: UTF-8 is expected"]

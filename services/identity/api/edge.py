@@ -13,7 +13,7 @@ import msgspec
 from fastapi import Request, Response
 
 from services.identity import metrics
-from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING, SourceEvent, read_event
+from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING, REQUESTS, SourceEvent, read_event
 from services.identity.domain.references import Naming
 from services.identity.domain.rejects import Ignored, IgnoreReason, Refusal, Refused, RejectReason
 from shared.access.gate import gate_of
@@ -107,11 +107,14 @@ class Edge:
         """A key that may send events, in the request's header or its body. Raises 401, 403 and 429."""
         gate_of(request).check(request, key_in_body)
 
-    def read(self, raw: bytes) -> Verdict:
-        """Is it an event that identity will accept?"""
+    def read(self, raw: bytes, own: bool = False) -> Verdict:
+        """Is it an event that identity will accept? `own`: from a route that asks for more than the right to send events."""
         read = read_event(raw, self.currency, naming=self.naming)
         if isinstance(read, Refusal):
             return refused(read)
+        if read.type in REQUESTS and not own:
+            detail = f"type: {read.type} is not taken here; ask for it at POST /v1/customers/{{id}}/merge or /split"
+            return refused(Refusal(RejectReason.UNKNOWN_TYPE, detail))
         if self.wall.is_ahead(read.at):
             return refused(Refusal(RejectReason.AHEAD_OF_CLOCK, f"time: {read.at.isoformat()} is more than 24 hours ahead"))
         return Verdict(event=read)
@@ -120,6 +123,12 @@ class Edge:
         """Read one event and append it; without a problem, the broker has acknowledged it. Raises 429."""
         with self.waiting.place_for(1):
             return await self._accept(raw)
+
+    async def accept_request(self, raw: bytes) -> Verdict:
+        """The same of what only Dear's own routes may ask for."""
+        with self.waiting.place_for(1):
+            verdict = self.read(raw, own=True)
+            return await self._append(verdict.event, raw) if verdict.event else verdict
 
     async def accept_all(self, items: Sequence[bytes | Verdict]) -> list[Verdict]:
         """Accept the items that are events; one that is not never stands in the way of its neighbours. Raises 429."""
@@ -131,7 +140,7 @@ class Edge:
         return await self._append(verdict.event, raw) if verdict.event else verdict
 
     async def _append(self, event: SourceEvent, raw: bytes) -> Verdict:
-        key = event.references[0] if event.references else event.id
+        key = event.data.customer_id if event.type in REQUESTS else event.references[0] if event.references else event.id
         try:
             await self.append(event.topic, Message(key.encode(), raw))
         except Unavailable as error:

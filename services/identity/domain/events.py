@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Generic
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from services.identity.domain.faults import explain
 from services.identity.domain.references import NamesNobody, Naming
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
-from shared.contracts.customers import ConsentChanged, CustomerIdentified
+from shared.contracts.customers import ConsentChanged, CustomerIdentified, MergeRequested, SplitRequested
 from shared.contracts.envelope import EVENT_BYTES_MAX, Data, Event, EventData
 from shared.contracts.fast import fast_decoder, fast_struct
 from shared.contracts.interactions import InteractionRecorded
@@ -25,6 +25,8 @@ SEPARATOR = "\x1f"
 SOURCE_TOPICS = (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)
 TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in topic.carries}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+REQUESTS = frozenset({MergeRequested.event_type, SplitRequested.event_type})
+"""What only Dear's own API sends: who may ask for it is decided there."""
 FIRST_YEAR, LAST_YEAR = 1970, 2099
 """No shop has events of other years; those who count days from 1970 need not be able to."""
 _LARGEST_STORED = 2**63
@@ -61,6 +63,11 @@ class SourceEvent:
     @property
     def topic(self) -> Topic:
         return TOPIC_OF_TYPE[self.type]
+
+    @property
+    def at_us(self) -> int:
+        """In microseconds since 1970."""
+        return (self.at - EPOCH) // timedelta(microseconds=1)
 
     @property
     def id(self) -> str:
@@ -158,6 +165,8 @@ def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[s
         _check_integers(data.traits, "traits")
         _check_days(data.assets)
         return _with_several(data, [naming.read(each, data.traits.get("store")) for each in data.references])
+    if kind in REQUESTS:
+        return data, (), ()
     if kind == InteractionRecorded.event_type:
         _check_integers(data.properties, "properties")
     if data.reference is None:

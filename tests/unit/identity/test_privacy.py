@@ -37,7 +37,7 @@ def test_who_comes_back_begins_another_profile_each_time() -> None:
     first, second = (Graves(1, {DIGEST(CARD): Grave(5, request)}, DIGEST).begin(CARD) for request in ("a", "b"))
     assert len({first, second, new_profile_id(CARD)}) == 3
     assert Graves(1, {DIGEST(CARD): Grave(5, "a")}, DIGEST).begin(MAIL) == new_profile_id(MAIL)
-    assert resolve((CARD,), {}, lambda _: first).profile == first
+    assert resolve((CARD,), {}, begin=lambda _: first).profile == first
 
 
 @pytest.mark.parametrize(

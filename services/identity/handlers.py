@@ -205,6 +205,7 @@ def _refused(settled: Settled, rule: Verdict, index: int) -> Outcome:
 _WHY_NOT = "reference {index} of the event belongs to another profile and stays there"
 _WHY = {
     Verdict.UNKNOWN_PROFILE: "there is no such profile",
+    Verdict.ERASED: "who is meant by reference {index} of the event, or was asked about, was erased",
     Verdict.NOT_ITS_PROFILES: "the customer does not have these profiles, or has no others",
 }
 

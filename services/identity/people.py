@@ -11,12 +11,12 @@ from services.identity.domain.customers import CustomerState, announcement, join
 from services.identity.domain.duplicates import Arrival
 from services.identity.domain.events import REQUESTS, SourceEvent
 from services.identity.domain.graves import Graves
-from services.identity.domain.resolution import Resolution, resolve
-from services.identity.domain.trust import Rules, Since
+from services.identity.domain.resolution import Demoted, Resolution, resolve
+from services.identity.domain.trust import Rules, Since, Verdict
 from services.identity.intake import Incoming, Intake, Settled
 from services.identity.known import Known
 from services.identity.merging import held_by, published_as
-from services.identity.store import customers, references
+from services.identity.store import customers, merges, references
 from services.identity.store import graves as erased
 from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS
 from shared.mongo import in_store
@@ -76,27 +76,51 @@ def resolve_all(
 def _resolve(event: SourceEvent, known: Mapping[str, str], rules: Rules, held: Mapping[str, Since], graves: Graves) -> Resolution | None:
     if event.type in REQUESTS:
         return Resolution(event.data.customer_id, (), ())
-    return resolve(event.references, known, rules, held, event.at_us, begin=graves.begin) if event.references else None
+    if not event.references:
+        return None
+    # Whoever an old event called so was erased since, and nobody else may come to be called so by it.
+    gone = [each for each in event.references if graves.cover(each, event.at_us)]
+    living = [each for each in event.references if each not in gone] or event.references
+    resolution = resolve(living, known, rules, held, event.at_us, begin=graves.begin)
+    return replace(resolution, demoted=(*resolution.demoted, *(Demoted(each, Verdict.ERASED) for each in gone))) if gone else resolution
 
 
 async def without_erased(intake: Intake, known: Known) -> Intake:
     """Set aside what happened before somebody was erased and comes only now; nothing of it is looked at again.
 
-    A reference that still belongs to somebody else keeps its event: then the event is theirs.
+    A reference that still belongs to somebody else keeps its event, unless it was the erased one's before: then the event is theirs.
     """
-    graves = known.graves
-    if not graves.by_digest:
+    late = [*await _of_the_erased(intake.incoming, known.graves), *await _asking_about_the_erased(intake.incoming)]
+    if not late:
         return intake
-    named = [(each, grave) for each in intake.incoming if (grave := graves.newest_of(each.event.references)) is not None]
-    suspects = [each for each, grave in named if microseconds(each.event.at) <= grave.until]
-    suspects += await _buried_themselves([each for each, grave in named if microseconds(each.event.at) > grave.until], graves)
-    if not suspects:
-        return intake
-    others = {reference for each in suspects for reference in each.event.references if graves.of(reference) is None}
-    living = (await in_store(references.profiles_of, others)).keys() if others else set()
-    late = [each for each in suspects if living.isdisjoint(each.event.references)]
     kept = {each.offset for each in intake.incoming} - {each.offset for each in late}
     return replace(intake, incoming=[each for each in intake.incoming if each.offset in kept], late=tuple(late))
+
+
+async def _of_the_erased(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:
+    if not graves.by_digest:
+        return []
+    named = [each for each in incoming if graves.newest_of(each.event.references) is not None]
+    uncovered = {each.offset: _uncovered(each.event, graves) for each in named}
+    living = await in_store(references.profiles_of, {each for some in uncovered.values() for each in some}) if named else {}
+    # What only the erased are called in, or those whom nobody knows, is theirs; the rest is, where it was before.
+    before = [each for each in named if len(uncovered[each.offset]) < len(each.event.references)]
+    theirs = [each for each in before if living.keys().isdisjoint(uncovered[each.offset])]
+    offsets = {each.offset for each in theirs}
+    return theirs + await _buried_themselves([each for each in named if each.offset not in offsets], graves)
+
+
+def _uncovered(event: SourceEvent, graves: Graves) -> list[str]:
+    return [each for each in event.references if not graves.cover(each, event.at_us)]
+
+
+async def _asking_about_the_erased(incoming: Sequence[Incoming]) -> list[Incoming]:
+    """Requests to merge or split that name them: nothing is to be decided, and they may tell in plain words why they were made."""
+    named = {each.offset: each for each in incoming if each.event.type in REQUESTS}
+    if not named:
+        return []
+    gone = await in_store(merges.erased_among, {profile for each in named.values() for profile in each.event.asks_about})
+    return [each for each in named.values() if not gone.isdisjoint(each.event.asks_about)]
 
 
 async def _buried_themselves(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:

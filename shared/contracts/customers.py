@@ -78,7 +78,9 @@ class Asset(Contract):
     serviced_on: Day | None = None
     serviced_at_km: Kilometres | None = None
     odometer_km: Kilometres | None = None
-    """Read at the time of the event."""
+    """Read on `read_on`."""
+    read_on: Day | None = None
+    """When the odometer was read; without it, on the day of the event. Said again, it corrects the reading of that day."""
     warranty_ends_on: Day | None = None
     renews_on: Day | None = None
     """When the contract ends unless it is renewed."""

@@ -153,7 +153,7 @@ def _owned(asset: OwnedAsset) -> dict[str, Any]:
 
 def by_reference(reference: str, naming: Naming, store: str | None = None) -> CustomerState | None:
     """The customer that a reference means. Raises 422 where it is none."""
-    return meant_by(_spelt(reference, store, naming))
+    return meant_by(spelt(reference, naming, store))
 
 
 def _groups(state: CustomerState) -> tuple[tuple[str, Mapping[str, Said]], ...]:
@@ -171,12 +171,13 @@ def _page(after: str, limit: int) -> tuple[list[CustomerState], str | None]:
     return customers_among(profiles), profiles[-1].customer_id if len(profiles) == limit else None
 
 
-def _spelt(reference: str, store: str | None, naming: Naming) -> str:
-    spelt = naming.read(reference, store)
-    if isinstance(spelt, NamesNobody):
+def spelt(reference: str, naming: Naming, store: str | None = None) -> str:
+    """A reference in its one spelling. Raises 422 where it is none."""
+    read = naming.read(reference, store)
+    if isinstance(read, NamesNobody):
         expected = "a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
-        raise Problem(422, "Not a reference", f"reference: names nobody ({spelt.value}); {expected}")
-    return spelt
+        raise Problem(422, "Not a reference", f"reference: names nobody ({read.value}); {expected}")
+    return read
 
 
 def _search(text: str, naming: Naming) -> list[CustomerState]:

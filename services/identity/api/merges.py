@@ -29,6 +29,7 @@ from shared.problems import Problem
 _WHY = {
     Verdict.UNKNOWN_PROFILE: "There is no customer or profile of one of these ids.",
     Verdict.NOT_ITS_PROFILES: "Name some profiles of the customer, and not all of them.",
+    Verdict.ERASED: "One of them was erased, or is being: nothing is left to merge or split. Send it without that id.",
     Verdict.LIMIT_PROFILES: "Together they would have more profiles than DEAR_PROFILE_LIMIT allows.",
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -97,6 +98,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
 async def _ask(data: MergeRequested | SplitRequested, key: str | None, edge: Edge, clock: Clock) -> Response:
     """Append to customer-updates-v1, as every other source does, and wait for the decision and for what follows from it."""
+    await in_store(_check_alive, data)
     await in_store(by_id, data.customer_id)
     event = envelope(data, id=key or uuid.uuid4().hex, source=API_SOURCE, time=clock.now())
     verdict = await edge.accept_request(event.model_dump_json().encode())
@@ -107,14 +109,26 @@ async def _ask(data: MergeRequested | SplitRequested, key: str | None, edge: Edg
         decision = next(iter((await in_store(merges.answers_to, (f"{event.source}{SEPARATOR}{event.id}",))).values()), None)
         if decision is not None:
             return await in_store(_answer, decision, data)
+        await in_store(_check_alive, event.data)
         await asyncio.sleep(POLL_SECONDS)
     headers = {"Location": f"/v1/customers/{data.customer_id}/merges"}
     return JSONResponse({"source": event.source, "id": event.id, "status": "accepted"}, 202, headers)
 
 
+def _check_alive(data: MergeRequested | SplitRequested) -> None:
+    """Raise 409 where somebody who is named is erased: the event is then set aside, and no decision comes."""
+    others = data.profiles if isinstance(data, SplitRequested) else (data.other_id,)
+    if merges.erased_among((data.customer_id, *others)):
+        raise _refused(Verdict.ERASED)
+
+
+def _refused(rule: Verdict) -> Problem:
+    return Problem(409, "Refused", _WHY.get(rule, rule.value), rule=rule.value)
+
+
 def _answer(decision: Decision, data: MergeRequested | SplitRequested) -> Response:
     if decision.action is Action.REFUSED:
-        raise Problem(409, "Refused", _WHY.get(decision.rule, decision.rule.value), rule=decision.rule.value)
+        raise _refused(decision.rule)
     ids = (data.customer_id, *(data.profiles[:1] if isinstance(data, SplitRequested) else ()))
     found = [by_id(each) for each in ids]
     about_all(state.customer_id for state in found)

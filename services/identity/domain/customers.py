@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -93,11 +93,13 @@ def what_it_says(event: SourceEvent, profile: str, customer_id: str, references:
 
 def _details(event: SourceEvent, at: int) -> dict[Detail, Said]:
     found: dict[Detail, Said] = {}
+    read_on: dict[str, str] = {name: str(value) for _, name, of, value in details(event) if of == "read_on"}
     for kind, name, of, value in details(event):
         known: Any = value
-        found = _newest(found, {(kind, name, of): Said(at, event.key, known)})
         if of == "odometer_km":
-            found[READING, name, event.at.date().isoformat()] = Said(at, event.key, known)
+            found[READING, name, read_on.get(name, event.at.date().isoformat())] = Said(at, event.key, known)
+        if of != "read_on":
+            found = _newest(found, {(kind, name, of): Said(at, event.key, known)})
     return found
 
 
@@ -168,13 +170,18 @@ def _newest_permissions(
     return joined
 
 
+def oldest(states: Iterable[CustomerState]) -> CustomerState:
+    """The profile that names its customer: the one first seen first; of two at the same moment, the one with the smaller id."""
+    return min(states, key=lambda each: (each.first_seen, each.customer_id))
+
+
 def seen_as(profile: str, version: int, group: Collection[str], known: Mapping[str, CustomerState]) -> CustomerState:
     """What is to be published under a profile's id: the whole customer where it is the oldest profile, else into whom it was merged.
 
-    The oldest is the one first seen first; of two at the same moment, the one with the smaller id. `known`: what is known of each profile.
+    `known`: what is known of each profile.
     """
     states = [known[member] for member in sorted(group) if member in known]
-    home = min(states, key=lambda each: (each.first_seen, each.customer_id)).customer_id
+    home = oldest(states).customer_id
     if home == profile:
         return replace(reduce(join, states), customer_id=home, members=frozenset(group), version=version)
     return CustomerState(profile, frozenset((profile,)), frozenset(), known[profile].first_seen, merged_into=home, version=version)
@@ -204,7 +211,7 @@ def _consent(key: tuple[str, str], said: Permission) -> Consent:
 
 def after_all_said(state: CustomerState, now: datetime) -> datetime:
     """The first moment from now on at which a word is the last one: some source's clock may be ahead."""
-    said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())
+    said = (each.at for group in (state.traits, state.wishes, state.consents, state.details) for each in group.values())
     # What is stored has milliseconds.
     return max(now, moment(max(said, default=0)) + timedelta(milliseconds=1))
 

@@ -65,6 +65,13 @@ class SourceEvent:
         return TOPIC_OF_TYPE[self.type]
 
     @property
+    def asks_about(self) -> tuple[str, ...]:
+        """The profiles that a request to merge or split names."""
+        if self.type == MergeRequested.event_type:
+            return (self.data.customer_id, self.data.other_id)
+        return (self.data.customer_id, *self.data.profiles) if self.type == SplitRequested.event_type else ()
+
+    @property
     def at_us(self) -> int:
         """In microseconds since 1970."""
         return (self.at - EPOCH) // timedelta(microseconds=1)
@@ -115,6 +122,8 @@ def _kept(kind: str, event: Any, naming: Naming) -> SourceEvent:
     at = _possible(event.time)
     _check_name(event)
     data, references, dropped = _with_references(kind, event.data, naming)
+    if kind == CustomerIdentified.event_type:
+        _check_days(data.assets, at)
     kept = _KEPT[kind](specversion=event.specversion, id=event.id, source=event.source, type=kind, time=at, data=data)
     value = _encoder.encode(kept)
     return SourceEvent(
@@ -163,7 +172,6 @@ def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[s
     """
     if kind == CustomerIdentified.event_type:
         _check_integers(data.traits, "traits")
-        _check_days(data.assets)
         return _with_several(data, [naming.read(each, data.traits.get("store")) for each in data.references])
     if kind in REQUESTS:
         return data, (), ()
@@ -193,14 +201,17 @@ def _nobody(path: str, *rules: NamesNobody) -> Refused:
     return Refused(RejectReason.NAMES_NOBODY, f"{path}: names nobody ({why}); say whom it is about")
 
 
-def _check_days(assets: Any) -> None:
+def _check_days(assets: Any, at: datetime) -> None:
     for asset in assets:
-        for name in ("since", "serviced_on", "warranty_ends_on", "renews_on"):
+        for name in ("since", "serviced_on", "warranty_ends_on", "renews_on", "read_on"):
             day = getattr(asset, name)
             try:
                 _ = day is None or date.fromisoformat(day)
             except ValueError as error:
                 raise Refused(RejectReason.INVALID, f"data/assets: {name} is no day of the calendar") from error
+        # East of Greenwich it may be tomorrow already.
+        if asset.read_on is not None and date.fromisoformat(asset.read_on) > at.date() + timedelta(days=1):
+            raise Refused(RejectReason.INVALID, "data/assets: read_on is later than the event")
 
 
 def _check_integers(values: dict[str, object], name: str) -> None:

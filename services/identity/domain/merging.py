@@ -25,24 +25,27 @@ class Action(StrEnum):
 
     MERGED = "merged"
     SPLIT = "split"
+    ERASED = "erased"
+    """A whole customer is gone: whoever decides later knows it, and nothing is merged with it or split from it."""
     REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question: are these two profiles one customer, or are those `apart` another one?"""
+    """One question: are these two profiles one customer, are those `apart` another one, or who is to be erased with this one?"""
 
     id: str
     """Of the event and the place in it: the same question whenever it is asked again."""
     event: str
     profiles: tuple[str, ...]
-    """Of a link, the two; of a split, a profile of the customer."""
+    """Of a link, the two; of a split or an erasure, a profile of the customer."""
     kinds: tuple[str, ...] = ()
     """Of the references by which an event names the two; empty where a person asks."""
     apart: tuple[str, ...] = ()
     at: int = 0
     by: str = ""
     evidence: str = ""
+    is_erasure: bool = False
 
     @property
     def is_split(self) -> bool:
@@ -71,6 +74,7 @@ class Groups:
     group: dict[str, Group] = field(default_factory=dict)
     """Of those that were ever concerned by a decision; everybody else is alone."""
     vetoes: set[Pair] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
 
     def of(self, profile: str) -> Group:
         """The profiles of its customer."""
@@ -82,6 +86,8 @@ class Groups:
             self.group.update((member, group) for member in group)
         if decision.action is Action.SPLIT:
             self.vetoes |= _pairs(*decision.groups)
+        elif decision.action is Action.ERASED:
+            self.erased |= decision.members
         elif decision.action is Action.MERGED and decision.rule is Verdict.REQUESTED:
             self.vetoes = {pair for pair in self.vetoes if not pair <= decision.members}
 
@@ -113,15 +119,23 @@ def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Since
     """Decide in order, each knowing those before. What changes nothing is no decision. `named`: what each known profile is called."""
     decisions = []
     for each in asked:
-        decision = _split(each, groups) if each.is_split else _merge(each, groups, named, rules)
+        decision = _decide(each, groups, named, rules)
         if decision is not None:
             groups.follow(decision)
             decisions.append(decision)
     return decisions
 
 
+def _decide(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Decision | None:
+    if asked.is_erasure:
+        return Decision(asked, Action.ERASED, Verdict.REQUESTED, (groups.of(asked.profiles[0]),))
+    return _split(asked, groups) if asked.is_split else _merge(asked, groups, named, rules)
+
+
 def _split(asked: Asked, groups: Groups) -> Decision:
     group, apart = groups.of(asked.profiles[0]), frozenset(asked.apart)
+    if not groups.erased.isdisjoint(group | apart):
+        return Decision(asked, Action.REFUSED, Verdict.ERASED)
     if not apart < group:
         return Decision(asked, Action.REFUSED, Verdict.NOT_ITS_PROFILES)
     return Decision(asked, Action.SPLIT, Verdict.REQUESTED, (group - apart, apart))
@@ -131,6 +145,8 @@ def _merge(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rule
     one, other = (groups.of(profile) for profile in asked.profiles)
     if one == other and asked.kinds:
         return None
+    if not groups.erased.isdisjoint(one | other):
+        return Decision(asked, Action.REFUSED, Verdict.ERASED)
     # A person waits for an answer, also where nothing changes.
     refused = _against(one | other, asked, groups, named, rules) if asked.kinds else _impossible(one | other, asked, named, rules)
     if refused is not None:

@@ -14,6 +14,11 @@ Held = Mapping[str, Since]
 _STRENGTH = {kind: place for place, kind in enumerate(REFERENCE_TYPES)}
 
 
+def by_strength(reference: str) -> tuple[int, str]:
+    """Sorts references, the strongest first."""
+    return _STRENGTH[kind_of(reference)], reference
+
+
 def new_profile_id(reference: str) -> str:
     """The id of the profile that begins with this reference; the same whoever meets it first."""
     return derived_id("profile", reference)

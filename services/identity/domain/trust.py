@@ -19,7 +19,7 @@ class Verdict(StrEnum):
     NAMED_TOGETHER = "named_together"
     """Merged: one event names both by references of kinds that may merge."""
     REQUESTED = "requested"
-    """Merged or split by a person."""
+    """Merged, split or erased because a person asked for it."""
     MERGES_OFF = "merges_off"
     WEAK_REFERENCE = "weak_reference"
     """A kind that many people may share, such as a phone or a device."""
@@ -36,6 +36,8 @@ class Verdict(StrEnum):
     UNKNOWN_PROFILE = "unknown_profile"
     NOT_ITS_PROFILES = "not_its_profiles"
     """A split names profiles that the customer does not have, or all of them."""
+    ERASED = "erased"
+    """One of them was erased, or is being: what is gone for ever is nobody's part any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,9 +158,10 @@ def erase_statements(profiles: Iterable[str]) -> int:
     return sum(collection.delete_many({"profile": {"$in": some}}).deleted_count for some in portions(profiles))
 
 
-def erase(customer_id: str) -> None:
-    """Delete a customer."""
-    _customers().delete_one({"_id": customer_id})
+def erase(customer_ids: Iterable[str]) -> None:
+    """Delete what is known of these profiles."""
+    for some in portions(customer_ids):
+        _customers().delete_many({"_id": {"$in": some}})
 
 
 def _document(state: CustomerState) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Every decision on merging and splitting, in one order for all: its number is its key, so nobody decides without knowing those before.
+"""Every decision on merging, splitting and erasing, in one order: its number is its key, so nobody decides without knowing those before.
 
-No reference is kept here, only its kind and the event that named it.
+No reference is kept here, only its kind and the event that named it. Decisions stay when somebody is erased, for the order of the others
+rests on them; what people wrote about the erased goes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class MergeDocument(me.Document):
         "db_alias": "identity",
         "collection": "merges",
         "auto_create_index": False,
-        "indexes": ["event", "members"],
+        "indexes": ["event", "members", "profiles", "apart"],
     }
 
     number = me.LongField(primary_key=True)
@@ -85,6 +86,27 @@ def _concerning(profiles: Collection[str]) -> list[dict[str, Any]]:
     return [found[number] for number in sorted(found)]
 
 
+def erased_among(profiles: Iterable[str]) -> set[str]:
+    """Those of these profiles that were erased, or are being."""
+    wanted = set(profiles)
+    found = find_by(collection_of(MergeDocument), wanted, field="members", action=Action.ERASED.value)
+    return wanted & {member for each in found for member in each["members"]}
+
+
+def about(profiles: Collection[str]) -> list[dict[str, Any]]:
+    """Everything that was asked or decided about these profiles, in order, also what was refused and so concerned nobody."""
+    by_any = (find_by(collection_of(MergeDocument), profiles, field=field) for field in ("members", "profiles", "apart"))
+    found = {each["_id"]: each for some in by_any for each in some}
+    return [found[number] for number in sorted(found)]
+
+
+def forget_words(profiles: Collection[str]) -> None:
+    """Empty who asked for decisions about these profiles, and why, in their own words. That they were made stays."""
+    numbers = [each["_id"] for each in about(profiles) if each["by"] or each["evidence"]]
+    if numbers:
+        collection_of(MergeDocument).update_many({"_id": {"$in": numbers}}, {"$set": {"by": "", "evidence": ""}})
+
+
 def append(decisions: Sequence[Decision], after: int, at: datetime) -> bool:
     """Keep decisions that were made knowing all up to a number; False where another process was faster with some."""
     documents = [_document(after + 1 + index, each, at) for index, each in enumerate(decisions)]
@@ -125,6 +147,7 @@ def _decision(document: dict[str, Any]) -> Decision:
         document["at"],
         document["by"],
         document["evidence"],
+        document["action"] == Action.ERASED,
     )
     groups = tuple(frozenset(group) for group in document["groups"])
     return Decision(asked, Action(document["action"]), Verdict(document["rule"]), groups)

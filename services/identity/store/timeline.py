@@ -233,6 +233,11 @@ def sealed_or_not(profiles: Iterable[str], page_size: int = PAGE_ROWS) -> Iterat
     return in_pages(found, page_size)
 
 
+def named(keys: Iterable[str]) -> list[dict[str, Any]]:
+    """The events of these names, without what they say."""
+    return list(find_by_ids(_events(), keys, {"origin": 1, "profile": 1}))
+
+
 def erase(events: Sequence[dict[str, Any]]) -> None:
     """Delete these events, and their names where a batch is told; doing it again changes nothing."""
     places: dict[str, set[str]] = {}

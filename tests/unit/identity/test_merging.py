@@ -41,6 +41,11 @@ def partition(groups: Groups, profiles: Iterable[str] = NAMED) -> set[frozenset[
     return {groups.of(profile) for profile in profiles}
 
 
+def erasure(profile: str) -> Asked:
+    """Somebody asks to be erased."""
+    return Asked(f"{profile}!{next(NUMBERS)}", "event", (profile,), is_erasure=True)
+
+
 def rules_of(decisions: Iterable[Decision]) -> list[Verdict]:
     return [each.rule for each in decisions if each.action is Action.REFUSED]
 
@@ -117,10 +122,24 @@ def test_nobody_merges_with_a_profile_that_is_not_there() -> None:
     assert rules_of(decide([request("a", "z"), request("z", "z")])[0]) == [Verdict.UNKNOWN_PROFILE] * 2
 
 
+def test_an_erasure_takes_the_whole_customer_and_nothing_is_merged_with_it_or_split_from_it() -> None:
+    decisions, groups = decide([link("a", "b"), erasure("b"), link("b", "c"), request("c", "a"), split("a", "b"), split("c", "a")])
+    assert decisions[1].members == groups.erased == set("ab")
+    assert rules_of(decisions) == [Verdict.ERASED] * 4
+    assert partition(groups, "abc") == {frozenset("ab"), frozenset("c")}
+
+
+def test_an_erasure_takes_nobody_who_was_split_off_before() -> None:
+    _, groups = decide([link("a", "b"), split("a", "b"), erasure("a"), link("b", "c"), link("a", "a")])
+    assert groups.erased == {"a"}
+    assert groups.of("b") == frozenset("bc")
+
+
 PAIRS = st.tuples(*[st.sampled_from(sorted(NAMED))] * 2).filter(lambda pair: pair[0] != pair[1])
 LINKS = st.builds(lambda pair: link(*pair), PAIRS)
 REQUESTS = st.builds(lambda pair: request(*pair), PAIRS)
 SPLITS = st.builds(lambda pair, more: split(pair[0], *sorted({pair[1], *more})), PAIRS, st.sets(st.sampled_from(sorted(NAMED)), max_size=2))
+ERASURES = st.builds(erasure, st.sampled_from(sorted(NAMED)))
 RULES = st.builds(
     lambda profiles, cards: Rules(limits={"loyalty_card": Limit(cards)}, profile_limit=profiles), st.integers(2, 9), st.integers(1, 9)
 )
@@ -132,20 +151,22 @@ def test_without_refusals_any_order_ends_in_the_connected_components(links: list
     assert partition(decide(links)[1]) == partition(decide(shuffled)[1])
 
 
-@given(st.lists(LINKS | REQUESTS | SPLITS, max_size=14), RULES)
+@given(st.lists(LINKS | REQUESTS | SPLITS | ERASURES, max_size=14), RULES)
 def test_decisions_alone_say_who_is_one_customer(asked: list[Asked], rules: Rules) -> None:
     decisions, groups = decide(asked, rules)
     assert partition(groups_after(decisions)) == partition(groups)
-    assert groups_after(decisions).vetoes == groups.vetoes
+    assert (groups_after(decisions).vetoes, groups_after(decisions).erased) == (groups.vetoes, groups.erased)
+    assert all(groups.erased.isdisjoint(group) or group <= groups.erased for group in partition(groups))
     assert all(len(group) <= rules.profile_limit for group in partition(groups))
     assert sum(map(len, partition(groups))) == len(NAMED)
 
 
-@given(st.lists(LINKS | REQUESTS | SPLITS, max_size=14), RULES, st.sets(st.sampled_from(sorted(NAMED)), min_size=1))
+@given(st.lists(LINKS | REQUESTS | SPLITS | ERASURES, max_size=14), RULES, st.sets(st.sampled_from(sorted(NAMED)), min_size=1))
 def test_the_decisions_about_some_profiles_say_all_about_them(asked: list[Asked], rules: Rules, some: set[str]) -> None:
     decisions, groups = decide(asked, rules)
     about = groups_after(each for each in decisions if each.members & some)
     assert {profile: about.of(profile) for profile in some} == {profile: groups.of(profile) for profile in some}
+    assert about.erased & some == groups.erased & some
 
 
 @given(st.lists(LINKS | REQUESTS | SPLITS, max_size=10), PAIRS)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,14 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect
 
+from services.identity.clerk import Clerk, on_privacy
+from services.identity.domain.privacy import Kind, Request, Rules, State
 from services.identity.domain.resolution import new_profile_id
 from services.identity.merging import homes_of
 from services.identity.settings import IdentitySettings
-from services.identity.store import customers, references
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS
+from services.identity.store import customers, merges, privacy, references
+from shared.clock import WallClock
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, DEAD_LETTERS, PRIVACY, TOPICS
 from shared.mongo import connect, disconnect
+from shared.privacy import answer_privacy, reference_digest
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
+from shared.streaming.records import Batch
 from tests.identity.test_api import client_of
 from tests.identity.test_export import rows_of
 from tests.identity.world import CARD, World, batch, consent, day, identify, merge, purchase, split, topic_of
@@ -32,16 +40,23 @@ ANN, ANN_TOO = new_profile_id(CARD), new_profile_id(EMAIL)
 def known_by_readers(bus: MemoryBus) -> dict[str, dict[str, Any]]:
     """What a reader ends with that keeps the highest version of each id; the last of equal ones."""
     kept: dict[str, dict[str, Any]] = {}
-    for event in bus.events(CUSTOMERS):
-        said = event["data"]
-        if said["version"] >= kept.get(said["customer_id"], said)["version"]:
-            kept[said["customer_id"]] = said
+    for customer_id, said in told_of_customers(bus):
+        if said is None:
+            kept.pop(customer_id, None)
+        elif said["version"] >= kept.get(customer_id, said)["version"]:
+            kept[customer_id] = said
     return kept
 
 
 def last_written(bus: MemoryBus) -> dict[str, dict[str, Any]]:
     """What compaction leaves."""
-    return {event["data"]["customer_id"]: event["data"] for event in bus.events(CUSTOMERS)}
+    return {customer_id: said for customer_id, said in dict(told_of_customers(bus)).items() if said is not None}
+
+
+def told_of_customers(bus: MemoryBus) -> list[tuple[str, dict[str, Any] | None]]:
+    """Ids and what is said of them, None where they are gone."""
+    records = bus.records(CUSTOMERS)
+    return [((record.key or b"").decode(), json.loads(record.value)["data"] if record.value else None) for record in records]
 
 
 async def two_and_a_form(world: World) -> None:
@@ -220,51 +235,123 @@ CALLED = (CARD, EMAIL, "loyalty_card:43", "user:7", "phone:+66812345678")
 PAIRS = st.permutations(CALLED).map(lambda called: called[:2])
 FORMS = st.builds(lambda pair, at: ("identify", tuple(pair), at), PAIRS, st.integers(-3, 9))
 ASKED = st.builds(lambda kind, pair: (kind, tuple(pair), 0), st.sampled_from(["merge", "split"]), PAIRS)
-STORY = st.lists(FORMS | ASKED, min_size=1, max_size=5)
-WRITTEN = ("references", "profiles", "slices", "timeline", "merges", "outcomes", "customers-v1")
-MISHAPS = st.dictionaries(
-    st.integers(0, 9), st.tuples(st.sampled_from(WRITTEN), st.booleans(), st.lists(st.integers(0, 9), max_size=2)), max_size=4
+ERASED = st.builds(lambda called: ("erase", (called,), 0), st.sampled_from(CALLED))
+STORY = st.lists(FORMS | ASKED | ERASED, min_size=1, max_size=6)
+WRITTEN = (
+    *((name, "insert_many") for name in ("references", "profiles", "slices", "timeline", "merges", "outcomes", "event_graves")),
+    *((name, "delete_many") for name in ("references", "timeline", "consents", "names", "profiles", "customers")),
+    *(("graves", "bulk_write"), ("erasure_count", "update_one"), ("privacy_requests", "update_one"), ("customers", "bulk_write")),
+    *((topic.name, "publish") for topic in (CUSTOMERS, PRIVACY, DEAD_LETTERS)),
 )
+MISHAPS = st.dictionaries(
+    st.integers(0, 10), st.tuples(st.sampled_from(WRITTEN), st.booleans(), st.lists(st.integers(0, 10), max_size=2)), max_size=5
+)
+OTHERS = ("segmentation", "campaigns", "notifications")
+MASTER: Any = "a master key of the tests"
 
 
-def told(story: list[Any]) -> list[dict[str, Any]]:
+def told(story: list[Any]) -> list[Any]:
     first = [purchase(f"first {number}", called, at=day(number)) for number, called in enumerate(CALLED)]
     makers = {"merge": merge, "split": split}
-    rest = [
-        identify(str(number), pair, at=day(at), traits={"number": number}) if kind == "identify" else makers[kind](str(number), *pair)
-        for number, (kind, pair, at) in enumerate(story)
-    ]
+    rest: list[Any] = []
+    for number, (kind, called, at) in enumerate(story):
+        if kind == "erase":
+            rest.append(called[0])
+        elif kind == "identify":
+            consents = [{"purpose": "marketing", "channel": "email", "granted": at % 2 == 0}]
+            rest.append(identify(str(number), called, at=day(at), traits={"number": number, "name": f"Ann {number}"}, consents=consents))
+        else:
+            rest.append(makers[kind](str(number), *called))
     return [*first, *rest]
 
 
-async def live_through(story: list[Any], mishaps: dict[int, Any], database: Any) -> dict[str, Any]:
-    """Handle event after event, with crashes at these writes and with earlier events delivered again; what readers end with."""
+async def live_through(story: list[Any], mishaps: dict[int, Any], database: Any) -> tuple[Any, ...]:
+    """Handle event after event, with crashes at these writes and with earlier events delivered again; what is left at the end."""
     database.client.drop_database("identity")
-    world = await World(IdentitySettings(), database).start()
-    batches = [batch(topic_of(each), each, first=number) for number, each in enumerate(told(story))]
-    for number, sent in enumerate(batches):
-        where, done, again = mishaps.get(number, ("nothing", False, []))
-        if where == "customers-v1":
-            world.bus.fail_publishes(1, CUSTOMERS)
-        with world.failing_write(where, AutoReconnect("gone"), done), contextlib.suppress(Unavailable):
-            await handle(world, sent)
+    world = await World(IdentitySettings(master_key=MASTER, erasure_settle_seconds=0), database).start()
+    steps = [each if isinstance(each, str) else batch(topic_of(each), each, first=number) for number, each in enumerate(told(story))]
+    for number, step in enumerate(steps):
+        (where, how), done, again = mishaps.get(number, (("nothing", "insert_many"), False, []))
+        if how == "publish":
+            world.bus.fail_publishes(1, next(topic for topic in TOPICS if topic.name == where))
+        with failing(world, where, how, done), contextlib.suppress(Unavailable):
+            await live(world, number, step)
         for earlier in (number, *(each for each in again if each < number)):
-            with contextlib.suppress(Unavailable):
-                await handle(world, batches[earlier])
-        await handle(world, sent)
+            if not isinstance(steps[earlier], str):
+                with contextlib.suppress(Unavailable):
+                    await live(world, earlier, steps[earlier])
+        await live(world, number, step)
     read, written = known_by_readers(world.bus), last_written(world.bus)
     assert read == written
     for profile, state in homes_of(read.keys()).items():
         assert state.customer_id == (read[profile]["merged_into"] or profile)
-    return {profile: {**said, "version": 0} for profile, said in read.items()}
+    assert customers.load(read).keys() == read.keys()
+    return {profile: {**said, "version": 0} for profile, said in read.items()}, *left_in(database)
 
 
-async def handle(world: World, sent: Any) -> None:
+def failing(world: World, where: str, how: str, done: bool) -> Any:
+    return contextlib.nullcontext() if how == "publish" else world.failing_write(where, AutoReconnect("gone"), done, how)
+
+
+def left_in(database: Any) -> Iterator[Any]:
+    """What is kept about whom. Merges: who was decided on, not in whose words."""
+    yield {each["_id"]: each["profile"] for each in database["references"].find()}
+    yield {each["_id"]: each["profile"] for each in database["timeline"].find()}
+    yield {each["_id"]: each["profile"] for each in database["consents"].find()}
+    yield {each["_id"] for each in database["profiles"].find()}
+    yield {each["_id"]: sorted(each["keys"]) for each in database["names"].find()}
+    yield {each["_id"] for each in database["graves"].find()}
+    gone = merges.erased_among({member for each in database["merges"].find() for member in each["members"]})
+    assert not [each for each in merges.about(gone) if each["by"] or each["evidence"]]
+    yield gone
+
+
+async def live(world: World, number: int, step: Any) -> None:
+    if isinstance(step, str):
+        await erase(world, number, step)
+        return
     listens = world.worker().listens
-    await next(handler for topic, handler in listens.items() if topic.name == sent.topic)(sent)
+    await next(handler for topic, handler in listens.items() if topic.name == step.topic)(step)
 
 
-@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+async def erase(world: World, number: int, called: str) -> None:
+    """Somebody asks, by what they are called, at the newest time of any event; worked on until it is done, or a process dies."""
+    request_id = f"{number:032x}"
+    if privacy.find(request_id) is None:
+        profile = references.profiles_of((called,)).get(called)
+        if profile is None:
+            return
+        asked = Request(request_id, Kind.ERASURE, State.RECEIVED, 0, profile, (profile,), day(9), day(9), profile=profile)
+        privacy.create(asked, None)
+    digest = partial(reference_digest, MASTER.encode())
+    letters = partial(world.bus.read, DEAD_LETTERS)
+    clerk = Clerk(world.bus.publish, WallClock(), Rules(timedelta(0), timedelta(days=1)), digest, letters)
+    for _ in range(12):
+        world.database["privacy_requests"].update_many({}, {"$set": {"leased_until": None}})
+        await clerk.work()
+        asked_for = [record for record in world.bus.records(PRIVACY) if b"PrivacyRequested" in (record.value or b"")]
+        for service in OTHERS:
+            await answer_privacy(service, Nothing(), world.bus.publish)(Batch(PRIVACY.name, "id", 0, asked_for))
+        await on_privacy(Batch(PRIVACY.name, "id", 0, world.bus.records(PRIVACY)))
+        if (privacy.find(request_id) or {}).get("state") == State.DONE:
+            return
+    raise Unavailable("the clerk died")
+
+
+class Nothing:
+    """Implements shared.privacy.Holder for a service that has nothing of anybody."""
+
+    async def show(self, profile: str) -> list[dict[str, Any]]:
+        return []
+
+    async def object(self, profile: str, at: datetime) -> dict[str, int]:
+        return {}
+
+    async def erase(self, profile: str, references: Sequence[str]) -> dict[str, int]:
+        return {}
+
+
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(STORY, MISHAPS)
 def test_crashes_and_redeliveries_end_in_the_state_of_a_clean_run(database: str, story: list[Any], mishaps: dict[int, Any]) -> None:
     client = connect("identity", database)

@@ -127,19 +127,19 @@ class World:
         await self.bus.settle()
 
     @contextmanager
-    def failing_write(self, collection: str, error: Exception, done: bool = True) -> Iterator[None]:
-        """The database goes away at the next bulk insert into a collection, after having done it or before."""
-        original = Collection.insert_many
+    def failing_write(self, collection: str, error: Exception, done: bool = True, method: str = "insert_many") -> Iterator[None]:
+        """The database goes away at the next such write to a collection, after having done it or before."""
+        original = getattr(Collection, method)
 
-        def insert_many(this: Any, *args: Any, **kwargs: Any) -> Any:
+        def write(this: Any, *args: Any, **kwargs: Any) -> Any:
             if this.name != collection:
                 return original(this, *args, **kwargs)
             if done:
                 original(this, *args, **kwargs)
             raise error
 
-        Collection.insert_many = insert_many  # type: ignore[method-assign]
+        setattr(Collection, method, write)
         try:
             yield
         finally:
-            Collection.insert_many = original  # type: ignore[method-assign]
+            setattr(Collection, method, original)

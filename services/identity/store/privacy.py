@@ -125,7 +125,7 @@ def begin(request: Request, events: Sequence[tuple[str, str, str]]) -> None:
     about = {"customer_id": request.customer_id, "members": list(request.members), "requested_at": request.requested_at}
     said = {"events": [list(each) for each in events], "changes": None}
     # An erasure counts over both rounds; whatever else begins again does so about others.
-    counted = {} if request.kind is Kind.ERASURE else {"counts": {}}
+    counted: dict[str, Any] = {} if request.kind is Kind.ERASURE else {"counts": {}}
     begun = {"state": State.WORKING, "round": request.round, "asked_at": None, **about, **said, **counted}
     _requests().update_one({"_id": request.request_id, "round": request.round - 1}, {"$set": begun})
 

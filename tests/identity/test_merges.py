@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect
 
@@ -233,7 +233,7 @@ async def test_who_may_send_events_may_not_merge(world: World) -> None:
 
 CALLED = (CARD, EMAIL, "loyalty_card:43", "user:7", "phone:+66812345678")
 PAIRS = st.permutations(CALLED).map(lambda called: called[:2])
-FORMS = st.builds(lambda pair, at: ("identify", tuple(pair), at), PAIRS, st.integers(-3, 9))
+FORMS = st.builds(lambda pair, at: ("identify", tuple(pair), at), PAIRS, st.integers(-3, 12))
 ASKED = st.builds(lambda kind, pair: (kind, tuple(pair), 0), st.sampled_from(["merge", "split"]), PAIRS)
 ERASED = st.builds(lambda called: ("erase", (called,), 0), st.sampled_from(CALLED))
 STORY = st.lists(FORMS | ASKED | ERASED, min_size=1, max_size=6)
@@ -254,10 +254,12 @@ def told(story: list[Any]) -> list[Any]:
     first = [purchase(f"first {number}", called, at=day(number)) for number, called in enumerate(CALLED)]
     makers = {"merge": merge, "split": split}
     rest: list[Any] = []
+    newest = len(CALLED) - 1
     for number, (kind, called, at) in enumerate(story):
         if kind == "erase":
-            rest.append(called[0])
+            rest.append((called[0], day(newest)))
         elif kind == "identify":
+            newest = max(newest, at)
             consents = [{"purpose": "marketing", "channel": "email", "granted": at % 2 == 0}]
             rest.append(identify(str(number), called, at=day(at), traits={"number": number, "name": f"Ann {number}"}, consents=consents))
         else:
@@ -269,7 +271,7 @@ async def live_through(story: list[Any], mishaps: dict[int, Any], database: Any)
     """Handle event after event, with crashes at these writes and with earlier events delivered again; what is left at the end."""
     database.client.drop_database("identity")
     world = await World(IdentitySettings(master_key=MASTER, erasure_settle_seconds=0), database).start()
-    steps = [each if isinstance(each, str) else batch(topic_of(each), each, first=number) for number, each in enumerate(told(story))]
+    steps = [each if isinstance(each, tuple) else batch(topic_of(each), each, first=number) for number, each in enumerate(told(story))]
     for number, step in enumerate(steps):
         (where, how), done, again = mishaps.get(number, (("nothing", "insert_many"), False, []))
         if how == "publish":
@@ -277,7 +279,7 @@ async def live_through(story: list[Any], mishaps: dict[int, Any], database: Any)
         with failing(world, where, how, done), contextlib.suppress(Unavailable):
             await live(world, number, step)
         for earlier in (number, *(each for each in again if each < number)):
-            if not isinstance(steps[earlier], str):
+            if not isinstance(steps[earlier], tuple):
                 with contextlib.suppress(Unavailable):
                     await live(world, earlier, steps[earlier])
         await live(world, number, step)
@@ -307,21 +309,21 @@ def left_in(database: Any) -> Iterator[Any]:
 
 
 async def live(world: World, number: int, step: Any) -> None:
-    if isinstance(step, str):
-        await erase(world, number, step)
+    if isinstance(step, tuple):
+        await erase(world, number, *step)
         return
     listens = world.worker().listens
     await next(handler for topic, handler in listens.items() if topic.name == step.topic)(step)
 
 
-async def erase(world: World, number: int, called: str) -> None:
-    """Somebody asks, by what they are called, at the newest time of any event; worked on until it is done, or a process dies."""
+async def erase(world: World, number: int, called: str, at: datetime) -> None:
+    """Somebody asks, by what they are called, when a replay's clock shows the newest event; worked on until it is done, or dies."""
     request_id = f"{number:032x}"
     if privacy.find(request_id) is None:
         profile = references.profiles_of((called,)).get(called)
         if profile is None:
             return
-        asked = Request(request_id, Kind.ERASURE, State.RECEIVED, 0, profile, (profile,), day(9), day(9), profile=profile)
+        asked = Request(request_id, Kind.ERASURE, State.RECEIVED, 0, profile, (profile,), at, at, profile=profile)
         privacy.create(asked, None)
     digest = partial(reference_digest, MASTER.encode())
     letters = partial(world.bus.read, DEAD_LETTERS)
@@ -351,7 +353,19 @@ class Nothing:
         return {}
 
 
-@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+APART = [("merge", (CARD, EMAIL), 0), ("split", (CARD, EMAIL), 0), ("identify", (CARD, EMAIL), 3)]
+LATER = ("identify", ("loyalty_card:43", "user:7"), 12)
+AGAIN = (("merges", "insert_many"), False, [5, 6, 7])
+"""What happened to the two, once more."""
+
+
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@example([*APART, ("erase", (CARD,), 0), LATER], {9: AGAIN})
+@example([*APART, ("erase", (EMAIL,), 0), LATER], {9: AGAIN})
+@example(
+    [APART[0], ("erase", (EMAIL,), 0), APART[2]], {6: (("customers-v1", "publish"), False, [5]), 7: (("names", "delete_many"), True, [5])}
+)
+@example([APART[0], ("erase", (EMAIL,), 0), ("identify", (CARD, "user:7"), 12)], {6: (("customers", "delete_many"), False, [0, 1, 5])})
 @given(STORY, MISHAPS)
 def test_crashes_and_redeliveries_end_in_the_state_of_a_clean_run(database: str, story: list[Any], mishaps: dict[int, Any]) -> None:
     client = connect("identity", database)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from services.identity.domain.customers import microseconds
+from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.graves import Digest, Grave
 from services.identity.domain.mentions import mentions, needles_of
 from services.identity.domain.privacy import APPENDING, Request
+from services.identity.merging import to_publish
+from services.identity.people import announce
 from services.identity.store import customers, graves, merges, names, outcomes, privacy, references, timeline, vault
 from shared.contracts.dead_letters import EventParked
 from shared.contracts.envelope import Event
@@ -58,8 +60,19 @@ async def erase_here(request: Request, digest: Digest, publish: Publish, read_le
     await in_store(_bury, request, found.references, digest)
     await publish(DEAD_LETTERS, [Message(key, None) for key in letters])
     await in_store(_delete, request, found.references, texts)
+    await announce(await in_store(_left_behind, request.members), publish)
     await publish(CUSTOMERS, [Message(each.encode(), None) for each in request.members])
     return Findings(found.references, counts)
+
+
+def _left_behind(members: Collection[str]) -> list[CustomerState]:
+    """Those who were one customer with them once, to be published again.
+
+    Who split them may have died before saying so, and is set aside when it comes again, as it names the erased.
+    """
+    left = [state for state in to_publish((), merges.concerning(members)) if state.customer_id not in members]
+    names.note(left)
+    return left
 
 
 def _find(request: Request) -> Findings:

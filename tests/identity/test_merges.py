@@ -353,6 +353,20 @@ class Nothing:
         return {}
 
 
+async def test_whom_a_dying_worker_parted_from_the_erased_is_a_customer_all_the_same(empty: Any) -> None:
+    world = await World(IdentitySettings(master_key=MASTER, erasure_settle_seconds=0), empty).start()
+    await world.send(purchase("1", at=day(0)), identify("2", (EMAIL,), at=day(1), traits={"name": "Ann"}), merge("3", CARD, EMAIL))
+    parted = batch(CUSTOMER_UPDATES, split("4", CARD, EMAIL), topic_id="lost")
+    world.bus.fail_publishes(1, CUSTOMERS)
+    with pytest.raises(Unavailable):
+        await live(world, 4, parted)
+    await erase(world, 5, CARD, day(5))
+    await live(world, 4, parted)
+    read = known_by_readers(world.bus)
+    assert read == last_written(world.bus)
+    assert (list(read), read[ANN_TOO]["members"], read[ANN_TOO]["merged_into"]) == ([ANN_TOO], [ANN_TOO], None)
+
+
 APART = [("merge", (CARD, EMAIL), 0), ("split", (CARD, EMAIL), 0), ("identify", (CARD, EMAIL), 3)]
 LATER = ("identify", ("loyalty_card:43", "user:7"), 12)
 AGAIN = (("merges", "insert_many"), False, [5, 6, 7])

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from services.campaigns.store import customers as campaign_customers
+from services.campaigns.store import ledger
 from services.identity.domain.resolution import new_profile_id
 from services.notifications.domain.messages import Message
 from services.notifications.settings import NotificationsSettings
@@ -73,6 +75,12 @@ async def archive_of(client: httpx.AsyncClient, request_id: str) -> zipfile.ZipF
     answer = await client.get(f"/v1/privacy/requests/{request_id}/archive")
     assert answer.status_code == 200, answer.text
     return zipfile.ZipFile(io.BytesIO(answer.content))
+
+
+def campaign_balance(customer_id: str) -> int:
+    """As the till asks for it."""
+    [members] = campaign_customers.members([customer_id]).values()
+    return sum(ledger.balances(members, 2).values())
 
 
 def last_of(everything: Everything) -> dict[str, Any]:
@@ -156,6 +164,8 @@ async def test_after_a_split_only_who_asked_is_erased_and_the_other_is_a_custome
         assert (list(known), known[ANN_TOO].members) == ([ANN_TOO], ())
         [customer] = everything.databases["campaigns"]["customers"].find({"_id": {"$in": [ANN, ANN_TOO]}})
         assert (customer["_id"], customer["members"]) == (ANN_TOO, [ANN_TOO])
+        balances = ledger.balances([ANN, ANN_TOO], 2)
+        assert 0 < campaign_balance(ANN_TOO) == balances[ANN_TOO] < sum(balances.values())
         assert (await client.get(f"/v1/customers/{ANN_TOO}/merges")).json()["merges"][0]["evidence"] == ""
 
 

@@ -111,7 +111,7 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
         members = tuple(sorted(state.members))
         request = Request(request_id, asked.kind, State.RECEIVED, 0, state.customer_id, members, clock.now(), wall.now(), profile=profile)
         kept = await in_store(privacy.create, request, changes)
-        if kept["kind"] != asked.kind or kept["profile"] not in state.members:
+        if kept["kind"] != asked.kind or privacy.request_of(kept).profile not in state.members:
             raise Problem(409, "Another request", "This Idempotency-Key stands for another request; give each its own.")
         return JSONResponse(_shown(kept), 202, {"Location": f"/v1/privacy/requests/{request_id}"})
 
@@ -175,7 +175,8 @@ async def _found(request_id: str) -> dict[str, Any]:
 
 def _check_still_one(kept: Mapping[str, Any]) -> None:
     """Raise 409 where somebody turned out to be another person since: the archive has data of both."""
-    customer = homes_of((kept["profile"],)).get(kept["profile"])
+    profile = privacy.request_of(kept).profile
+    customer = homes_of((profile,)).get(profile)
     if customer is not None and not customer.members >= set(kept["members"]):
         raise Problem(409, "Split since", "The archive holds profiles that are another customer's now. Make a new access request.")
 

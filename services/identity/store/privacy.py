@@ -155,7 +155,7 @@ def request_of(document: Mapping[str, Any]) -> Request:
         document["received_at"],
         document.get("settled_from"),
         document.get("done_at"),
-        document["profile"],
+        document.get("profile") or document["customer_id"],
     )
 
 

@@ -23,14 +23,14 @@ demo: install ## Start everything, replay a year of a real shop, print the repor
 test: test-unit test-properties test-whole ## Run every test that needs only Python (the peers of the models, which are large, have their own: test-peers)
 
 test-unit: install ## Run the tests that start nothing, within ten seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -m 'not (hypothesis or properties)'
 
-# In CI the properties of the unit part, too, are looked at on more examples; beside it, so that the unit part stays short.
+# The properties that stand among the units, too: there, one process would look at all their examples.
 test-properties: install ## Run fits, back-tests and what is tried in every order, on every core
-	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/properties $(if $(CI),tests/unit) $(if $(CI),-m 'hypothesis or properties') --numprocesses auto
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/properties tests/unit -m 'hypothesis or properties' --numprocesses auto
 
 test-whole: install ## Run the tests that start brokers, databases and whole systems
-	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers --durations 20
 
 test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
 	$(BIN)/python -m stack.apache_kafka --check

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from shared.access.learning import bearer
+from shared.access.learning import identity_client
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, StoredRecord, origin_header
 
@@ -93,8 +93,7 @@ async def read_timeline(
     credential: str | None = None,
 ) -> Timeline:
     """Ask identity for the events of one partition of customer-events-v1 that `after` does not cover. Raises Unavailable."""
-    headers = bearer(credential)
-    client = httpx.AsyncClient(base_url=identity_url, timeout=_TIMEOUT, transport=transport, trust_env=False, headers=headers)
+    client = identity_client(identity_url, _TIMEOUT, credential, transport)
     asked: dict[str, Any] = {"partition": partition, "after": [[each.topic_id, each.partition, each.offset] for each in after]}
     try:
         response = await client.send(client.build_request("POST", "/v1/timeline/read", json=asked), stream=True)

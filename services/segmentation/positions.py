@@ -131,18 +131,13 @@ def _origins_of(records: Sequence[Record]) -> tuple[list[bytes], Integers, Integ
     headers = [record.headers for record in records]
     if set(map(len, headers)) != {1} or {each[0][0] for each in headers} != {ORIGIN_HEADER}:
         return None
-    # Topic id, partition, offset and time of each record, one after another.
-    parts = b"/".join([each[0][1] for each in headers]).split(b"/")
-    if len(parts) != 4 * len(records):
-        return None
-    pairs = list(zip(parts[0::4], parts[1::4], strict=True))
-    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
     try:
-        offsets = np.array(list(map(int, parts[2::4])), dtype=np.int64)
+        parts = [each[0][1].rsplit(b"/", 2) for each in headers]
+        offsets = np.array([int(offset) for _, offset, _ in parts], dtype=np.int64)
     except ValueError:
         return None
-    of_log = np.array(list(map(places.__getitem__, pairs)), dtype=np.int64)
-    return [b"/".join(pair) for pair in places], of_log, offsets
+    places = {log: place for place, log in enumerate(dict.fromkeys([log for log, _, _ in parts]))}
+    return list(places), np.array([places[log] for log, _, _ in parts], dtype=np.int64), offsets
 
 
 def _position(log: str, offset: int) -> Position:

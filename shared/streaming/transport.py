@@ -30,7 +30,7 @@ from shared.streaming.metrics import EXPIRED
 
 log = logging.getLogger(__name__)
 
-FETCH_BYTES_PER_RECORD = 256
+FETCH_BYTES_PER_RECORD = 512
 """What a partition's fetch may bring follows from how many records a batch may have; the broker rounds up to whole batches of its own."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
 BUSY_WAIT_MS = 15

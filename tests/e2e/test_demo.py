@@ -64,7 +64,7 @@ def test_every_total_is_the_same_with_every_worker_killed_and_run_twice_in_one_d
 
 
 def test_the_cd_shop_is_replayed_exactly(tmp_path):
-    moments = 2000
+    moments = 700
     expected = asdict(cdnow(moments).expected())
     found = demo(tmp_path, data="cdnow", limit=moments)
     assert {name: found[name] for name in expected} == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -219,9 +220,9 @@ class Counted(Part):
         said = {name: bound for name in _COMPARE if (bound := getattr(self, name)) is not None}
         return said or {"at_least": 1}
 
+    @abstractmethod
     def name(self) -> str:
         """What is counted, as rows name it."""
-        raise NotImplementedError
 
     def values(self, view: View) -> Any:
         """The counts."""

@@ -43,7 +43,7 @@ class Identity(BaseHTTPRequestHandler):
 def identity() -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
     heard: list[tuple[str, str, str | None]] = []
     server = HTTPServer(("127.0.0.1", 0), type("Heard", (Identity,), {"heard": heard}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", heard
     server.shutdown()
     server.server_close()

@@ -92,7 +92,8 @@ class Clerk:
             return
         await in_store(privacy.begin, *begun)
         written = await in_store(privacy.find, request.request_id)
-        if written is not None:
+        # Where another process was faster, it may be done.
+        if written is not None and written["state"] == State.WORKING:
             await self._go_on(privacy.request_of(written), written)
 
     async def _go_on(self, request: Request, document: Mapping[str, Any]) -> None:

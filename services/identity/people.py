@@ -79,7 +79,7 @@ def _resolve(event: SourceEvent, known: Mapping[str, str], rules: Rules, held: M
     if not event.references:
         return None
     # Whoever an old event called so was erased since, and nobody else may come to be called so by it.
-    gone = [each for each in event.references if graves.cover(each, event.at_us)]
+    gone = [each for each in event.references if graves.cover(each, event.at_us)] if len(event.references) > 1 else []
     living = [each for each in event.references if each not in gone] or event.references
     resolution = resolve(living, known, rules, held, event.at_us, begin=graves.begin)
     return replace(resolution, demoted=(*resolution.demoted, *(Demoted(each, Verdict.ERASED) for each in gone))) if gone else resolution

@@ -409,10 +409,11 @@ async def test_consents_are_in_force_when_the_answer_says_so(world: World) -> No
         assert [(each["granted"], each["source"]) for each in stated] == [(True, "dear/identity/api")]
 
 
-async def test_consents_that_take_longer_are_accepted_and_located(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reference", [CARD, "user:สมชาย & 7"])
+async def test_consents_that_take_longer_are_accepted_and_located(world: World, monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
     monkeypatch.setattr("services.identity.api.customers.EFFECT_SECONDS", 0.05)
     async with client_of(world) as client:
-        body = {"reference": CARD, "consents": [CONSENT], "at": NOON.isoformat()}
+        body = {"reference": reference, "consents": [CONSENT], "at": NOON.isoformat()}
         answer = await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})
         assert answer.status_code == 202
         await world.bus.settle()

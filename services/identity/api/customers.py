@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.encoders import jsonable_encoder
@@ -244,7 +245,7 @@ async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response
                 about(state.customer_id)
                 return JSONResponse(view(state))
         await asyncio.sleep(POLL_SECONDS)
-    headers = {"Location": f"/v1/customers/lookup?reference={verdict.event.references[0]}"}
+    headers = {"Location": f"/v1/customers/lookup?{urlencode({'reference': verdict.event.references[0]})}"}
     return JSONResponse({"source": event.source, "id": event.id, "status": "accepted"}, 202, headers)
 
 

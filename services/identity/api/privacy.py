@@ -105,7 +105,7 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
             raise Problem(
                 409, "Being erased", "The customer is being erased, and nothing else can be asked of them. Wait until it is done."
             )
-        _check_changes(asked.changes, min(state.references), clock.now(), naming)
+        _check_changes(asked.changes, min(state.references, default="user:somebody"), clock.now(), naming)
         request_id = derived_id("privacy-request", idempotency_key or uuid.uuid4().hex)
         changes = asked.changes.model_dump_json(exclude_unset=True) if asked.changes else None
         members = tuple(sorted(state.members))

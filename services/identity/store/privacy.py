@@ -127,7 +127,7 @@ def begin(request: Request, events: Sequence[tuple[str, str, str]]) -> None:
     # An erasure counts over both rounds; whatever else begins again does so about others.
     counted: dict[str, Any] = {} if request.kind is Kind.ERASURE else {"counts": {}}
     begun = {"state": State.WORKING, "round": request.round, "asked_at": None, **about, **said, **counted}
-    _requests().update_one({"_id": request.request_id, "round": request.round - 1}, {"$set": begun})
+    _requests().update_one({"_id": request.request_id, "round": request.round - 1, "state": {"$ne": State.DONE}}, {"$set": begun})
 
 
 def raise_counts(request_id: str, service: str, counts: Mapping[str, int]) -> None:

@@ -139,7 +139,11 @@ async def _with_profiles(counting: list[Settled], resolutions: Sequence[Resoluti
     agreed = [
         replace(each, profile=resolution.profile) if resolution else each for each, resolution in zip(counting, resolutions, strict=True)
     ]
-    moved = {now.incoming.key: now.profile for was, now in zip(counting, agreed, strict=True) if now.profile and now.profile != was.profile}
+    moved = {
+        now.incoming.key: (now.profile, now.incoming.event.value)
+        for was, now in zip(counting, agreed, strict=True)
+        if now.profile and now.profile != was.profile
+    }
     if moved:
         await in_store(timeline.set_profiles, moved)
     return agreed

@@ -353,6 +353,21 @@ class Nothing:
         return {}
 
 
+async def test_who_is_erased_while_others_merge_takes_exactly_those_who_were_merged_before(empty: Any) -> None:
+    world = await World(IdentitySettings(master_key=MASTER, erasure_settle_seconds=0), empty).start()
+    cards = [f"loyalty_card:1{number}" for number in range(5)]
+    await world.send(*(purchase(f"p{card}", card) for card in cards))
+    forms = [batch(CUSTOMER_UPDATES, identify(f"i{n}", (cards[n], cards[n + 1])), partition=n, topic_id="forms") for n in range(4)]
+    workers = [world.worker().listens[CUSTOMER_UPDATES] for _ in forms]
+    asked = erase(world, 9, cards[2], day(1))
+    await asyncio.gather(*(work(form) for work, form in zip(workers, forms, strict=True)), asked)
+    made = sorted(world.database["merges"].find(), key=lambda each: each["_id"])
+    [erased] = [each for each in made if each["action"] == "erased"]
+    before = [each["members"] for each in made if each["_id"] < erased["_id"] and new_profile_id(cards[2]) in each["members"]]
+    assert set(erased["members"]) == {new_profile_id(cards[2])}.union(*before)
+    assert not [each for each in made if each["_id"] > erased["_id"] and set(each["members"]) & set(erased["members"])]
+
+
 async def test_whom_a_dying_worker_parted_from_the_erased_is_a_customer_all_the_same(empty: Any) -> None:
     world = await World(IdentitySettings(master_key=MASTER, erasure_settle_seconds=0), empty).start()
     await world.send(purchase("1", at=day(0)), identify("2", (EMAIL,), at=day(1), traits={"name": "Ann"}), merge("3", CARD, EMAIL))

@@ -38,7 +38,7 @@ def build(
     wall = WallClock()
     digest = partial(reference_digest, settings.master) if settings.master else None
     known = Known(settings.reference_cache, digest)
-    desk = Desk(publisher.publish, known, settings.reporting_currency, clock, wall, settings.naming)
+    desk = Desk(publisher.publish, known, settings.reporting_currency, clock, wall, settings.naming, settings.rules)
     vault.use(Vault(settings.master))
     letters = read_letters or partial(read_topic, settings.kafka_bootstrap_servers, DEAD_LETTERS)
     clerk = Clerk(publisher.publish, wall, settings.privacy_rules, digest, letters)

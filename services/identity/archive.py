@@ -10,15 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.identity.domain.customers import CustomerState, as_published, moment
+from services.identity.domain.customers import CustomerState, as_published, moment, oldest, seen_as
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.privacy import Request
-from services.identity.store import customers, timeline
+from services.identity.store import customers, merges, timeline
 
 Records = Sequence[Mapping[str, Any]]
+OWN = ("events", "consents", "merges")
+"""What is identity's in it."""
 _README = """This archive holds everything that is known about you. Each kind of thing is there twice: as JSON, for other programs,
 and as CSV, which any spreadsheet opens. profile: who you are, and what you allowed. consents: every time you allowed or refused
-something. events: what you bought and did. Everything else: what was derived from it, offered and sent.
+something. events: what you bought and did. merges: when records were taken for yours, or were not. Everything else: what was
+derived from it, offered and sent.
 Made for request {request_id} on {at}.
 """
 
@@ -30,7 +33,12 @@ def build(request: Request, consents: Records, answered: Iterable[Mapping[str, A
         for text in answer["records"]:
             record = json.loads(text)
             tables.setdefault(f"{answer['service']}_{record.pop('kind')}", []).append(record)
-    state = customers.load((request.customer_id,)).get(request.customer_id)
+    told = merges.about(request.members)
+    if told:
+        tables["merges"] = [_decision(each) for each in told]
+    states = customers.load(request.members)
+    home = oldest(states.values()) if states else None
+    state = seen_as(home.customer_id, home.version, request.members, states) if home else None
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
 
@@ -54,6 +62,13 @@ def _events(profiles: Iterable[str]) -> list[Mapping[str, Any]]:
     """What happened, oldest first."""
     found = [each for page in timeline.of_profiles(profiles) for each in page]
     return [json.loads(bytes(each["event"])) for each in sorted(found, key=lambda each: (each["at"], each["_id"]))]
+
+
+def _decision(kept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the profiles: they may be somebody else's since."""
+    source, _, event = kept["event"].partition(SEPARATOR)
+    shown = {name: kept[name] for name in ("action", "rule", "kinds", "by", "evidence")}
+    return {**shown, "source": source, "event": event, "decided_at": kept["decided_at"].isoformat()}
 
 
 def _profile_rows(state: CustomerState) -> list[Mapping[str, Any]]:

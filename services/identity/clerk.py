@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
-from services.identity import archive, metrics
+from services.identity import archive, metrics, petition
 from services.identity.consents import consent_history
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.graves import Digest
-from services.identity.domain.privacy import Kind, Request, Rules, State, event_id, proof, rounds_of, waiting_for
+from services.identity.domain.privacy import APPENDING, Kind, Request, Rules, State, proof, rounds_of, waiting_for
 from services.identity.erasing import ReadLetters, erase_here
-from services.identity.store import customers, privacy, timeline
+from services.identity.store import privacy, timeline
 from shared.clock import Clock
-from shared.contracts.customers import Channel, ConsentChanged, ConsentStatement, CustomerIdentified
 from shared.contracts.envelope import derived_id, envelope
 from shared.contracts.privacy import PrivacyAnswered, PrivacyRequested
 from shared.contracts.topics import CUSTOMER_UPDATES, PRIVACY
@@ -30,12 +28,12 @@ from shared.streaming.records import Batch, Message, Publish
 
 log = logging.getLogger(__name__)
 
-SOURCE = "dear/identity/privacy"
 LEASE = timedelta(minutes=5)
 ASK_AGAIN = timedelta(seconds=30)
 """The embedded broker may have lost the question; whoever has answered answers again."""
 AT_ONCE = 20
-CHANNELS: tuple[Channel, ...] = get_args(Channel)
+_ERASED = {"erased_meanwhile": True}
+"""How a request ends whose customer is erased before it is met."""
 
 
 class Clerk:
@@ -87,68 +85,85 @@ class Clerk:
                     await self._begin(request, document)
 
     async def _begin(self, request: Request, document: Mapping[str, Any]) -> None:
-        """Do our part, and ask the others for theirs."""
-        number = request.round + 1
+        """Settle whom this round is about, in one write, and go to work. What is done in the round then follows from what is written."""
+        begun = await in_store(petition.begun, request, document.get("changes"))
+        if begun is None:
+            await self._close(request, **_ERASED)
+            return
+        await in_store(privacy.begin, *begun)
+        written = await in_store(privacy.find, request.request_id)
+        # Where another process was faster, it may be done.
+        if written is not None and written["state"] == State.WORKING:
+            await self._go_on(privacy.request_of(written), written)
+
+    async def _go_on(self, request: Request, document: Mapping[str, Any]) -> None:
+        if request.kind is not Kind.ERASURE and await in_store(petition.customer_of, request) is None:
+            await self._close(request, **_ERASED)
+            return
+        if document.get("asked_at") is None:
+            await self._do_our_part(request, document)
+            await self._ask(request)
+            return
+        if await self._is_answered(request, document["asked_at"]):
+            await self._conclude(request, document)
+
+    async def _do_our_part(self, request: Request, document: Mapping[str, Any]) -> None:
         if request.kind is Kind.ERASURE:
             assert self._digest is not None  # The API refuses an erasure where there is no key.
             await erase_here(request, self._digest, self._publish, self._read_letters)
-        elif request.kind is Kind.OBJECTION:
-            await self._append(request, await in_store(_refusals, request))
-        elif request.kind is Kind.RECTIFICATION:
-            await self._append(request, await in_store(_corrections, request, document["changes"]))
-        await self._ask(request, number)
-        asked_at = self._wall.now()
-        await in_store(partial(privacy.change, request.request_id, state=State.WORKING, round=number, asked_at=asked_at))
+        # Said as any source says it; the ids are the request's, so that each counts once.
+        said = [Message(reference.encode(), event.encode()) for _, reference, event in document.get("events") or ()]
+        if said:
+            await self._publish(CUSTOMER_UPDATES, said)
 
-    async def _append(self, request: Request, data: ConsentChanged | CustomerIdentified | None) -> None:
-        """Say it as any source does; the event's id is the request's, so that it counts once."""
-        if data is None:
-            return
-        reference = (
-            data.reference if isinstance(data, ConsentChanged) else data.references[0] if isinstance(data, CustomerIdentified) else ""
-        )
-        event = envelope(data, id=event_id(request.request_id, request.kind), source=SOURCE, time=request.requested_at)
-        await self._publish(CUSTOMER_UPDATES, [Message(reference.encode(), event.model_dump_json().encode())])
+    async def _ask(self, request: Request) -> None:
+        """Ask the others for their part, and note when."""
+        if request.kind is not Kind.RECTIFICATION:
+            document = await in_store(privacy.find, request.request_id) or {}
+            await self._publish(PRIVACY, [_question(request, profile, document.get("digests") or ()) for profile in request.members])
+        await in_store(partial(privacy.change, request.request_id, asked_at=self._wall.now()))
 
-    async def _ask(self, request: Request, number: int) -> None:
-        if request.kind is Kind.RECTIFICATION:
-            return
-        document = await in_store(privacy.find, request.request_id) or {}
-        await self._publish(PRIVACY, [_question(request, number, profile, document.get("digests") or ()) for profile in request.members])
-
-    async def _go_on(self, request: Request, document: Mapping[str, Any]) -> None:
+    async def _is_answered(self, request: Request, asked_at: datetime) -> bool:
+        """Have all services answered for all members? Otherwise they are asked again from time to time."""
         answers = await in_store(privacy.answers, request.request_id)
         waiting = [] if request.kind is Kind.RECTIFICATION else waiting_for(request.members, _answered(answers, request.round))
-        if waiting:
-            if self._wall.now() >= document["asked_at"] + ASK_AGAIN:
-                await self._ask(request, request.round)
-                await in_store(partial(privacy.change, request.request_id, asked_at=self._wall.now()))
-            return
-        for answer in answers:
-            await in_store(privacy.raise_counts, request.request_id, answer["service"], _summed(answers, answer["service"]))
+        if waiting and self._wall.now() >= asked_at + ASK_AGAIN:
+            await self._ask(request)
+        return not waiting
+
+    async def _conclude(self, request: Request, document: Mapping[str, Any]) -> None:
+        """All have answered: pack, wait for what was said, or let what is erased settle, and close."""
+        answers = _that_count(request, await in_store(privacy.answers, request.request_id))
+        for service in {answer["service"] for answer in answers}:
+            await in_store(privacy.raise_counts, request.request_id, service, _summed(answers, service))
         if request.round < rounds_of(request.kind):
             await in_store(partial(privacy.change, request.request_id, state=State.SETTLING, settled_from=self._wall.now()))
-            return
-        await self._finish(request, answers)
+        elif request.kind is Kind.ACCESS:
+            await self._pack(request, document, answers)
+        elif await in_store(_is_in_force, document):
+            said = {"events": [{"source": petition.SOURCE, "id": name} for name, _, _ in document.get("events") or ()]}
+            await self._close(request, **(said if request.kind in APPENDING else {}))
 
-    async def _finish(self, request: Request, answers: Sequence[Mapping[str, Any]]) -> None:
+    async def _pack(self, request: Request, document: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> None:
+        customer = await in_store(petition.customer_of, request)
+        if customer is None or customer.members != frozenset(request.members):
+            # Merged or split since it began: somebody else's data may be among the answers, or some of their own may not.
+            await self._begin(request, document)
+            return
+        consents = await in_store(consent_history, request.members)
+        packed, found = await in_store(archive.build, request, consents, answers, self._wall.now())
+        await in_store(privacy.keep_archive, request.request_id, packed)
+        own = {name: found[name] for name in archive.OWN if name in found}
+        await in_store(privacy.raise_counts, request.request_id, "identity", own)
+        await self._close(request, archive={"bytes": len(packed), "sha256": hashlib.sha256(packed).hexdigest()})
+
+    async def _close(self, request: Request, **more: Any) -> None:
         now = self._wall.now()
-        more: dict[str, Any] = {}
-        if request.kind is Kind.ACCESS:
-            consents = await in_store(consent_history, request.members)
-            packed, found = await in_store(archive.build, request, consents, answers, now)
-            await in_store(privacy.keep_archive, request.request_id, packed)
-            await in_store(privacy.raise_counts, request.request_id, "identity", {name: found[name] for name in ("events", "consents")})
-            more = {"archive": {"bytes": len(packed), "sha256": hashlib.sha256(packed).hexdigest()}}
-        elif request.kind in (Kind.OBJECTION, Kind.RECTIFICATION):
-            key = SOURCE + SEPARATOR + event_id(request.request_id, request.kind)
-            if not await in_store(timeline.kept_under, (key,)):
-                return  # It is on its way through our own topic.
-            more = {"event": {"source": SOURCE, "id": event_id(request.request_id, request.kind)}}
         counts = (await in_store(privacy.find, request.request_id) or {}).get("counts") or {}
         proven = proof(request, counts, now, **more)
         await in_store(privacy.forget_answers, request.request_id)
-        await in_store(partial(privacy.change, request.request_id, state=State.DONE, done_at=now, proof=proven, changes=None))
+        done = {"state": State.DONE, "done_at": now, "proof": proven, "changes": None, "events": None}
+        await in_store(partial(privacy.change, request.request_id, **done))
         metrics.PRIVACY_DONE.labels(request.kind.value).inc()
 
     async def _delete_old_archives(self) -> None:
@@ -166,39 +181,32 @@ async def on_privacy(batch: Batch) -> None:
         raise InvalidEvents(tuple(rejects))
 
 
-def _question(request: Request, number: int, profile: str, digests: Sequence[str]) -> Message:
+def _question(request: Request, profile: str, digests: Sequence[str]) -> Message:
     kind: Any = request.kind.value
     data = PrivacyRequested(
         request_id=request.request_id,
         kind=kind,
-        round=number,
+        round=request.round,
         customer_id=request.customer_id,
         profile_id=profile,
         references=tuple(digests),
     )
-    name = derived_id("privacy", request.request_id, number, profile)
+    name = derived_id("privacy", request.request_id, request.round, profile)
     event = envelope(data, id=name, source="dear/identity", time=request.requested_at)
     return Message(profile.encode(), event.model_dump_json().encode())
 
 
-def _refusals(request: Request) -> ConsentChanged | None:
-    reference = _a_reference(request)
-    statements = tuple(ConsentStatement(purpose="marketing", channel=channel, granted=False, method="objection") for channel in CHANNELS)
-    return ConsentChanged(reference=reference, consents=statements) if reference else None
+def _is_in_force(document: Mapping[str, Any]) -> bool:
+    """Is what was appended in the timeline? It comes through our own topic."""
+    names = {petition.SOURCE + SEPARATOR + name for name, _, _ in document.get("events") or ()}
+    return timeline.kept_under(names).keys() == names
 
 
-def _corrections(request: Request, changes: str | None) -> CustomerIdentified | None:
-    reference = _a_reference(request)
-    if changes is None or reference is None:
-        return None
-    said = json.loads(changes)
-    references = tuple(dict.fromkeys((reference, *said.pop("references", ()))))
-    return CustomerIdentified(references=references, **said)
-
-
-def _a_reference(request: Request) -> str | None:
-    state = customers.load((request.customer_id,)).get(request.customer_id)
-    return min(state.references, default=None) if state else None
+def _that_count(request: Request, answers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of an erasure all, for they tell what each round found; else those of this round about whom it is about."""
+    if request.kind is Kind.ERASURE:
+        return [*answers]
+    return [each for each in answers if each["round"] == request.round and each["profile"] in request.members]
 
 
 def _answered(answers: Sequence[Mapping[str, Any]], number: int) -> dict[tuple[str, str], tuple[int, set[int]]]:

@@ -1,22 +1,24 @@
 """What identity itself does to erase somebody: find everything, dig the graves, delete, and leave the customer for last.
 
-Dying in between loses nothing: the customer's own document, which says whose the references are, goes when all the rest is gone, and
+Dying in between loses nothing: the profiles' own documents, which say whose the references are, go when all the rest is gone, and
 what was counted before it was deleted is counted once.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from services.identity.domain.customers import microseconds
+from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.graves import Digest, Grave
 from services.identity.domain.mentions import mentions, needles_of
-from services.identity.domain.privacy import Request
-from services.identity.store import customers, graves, names, outcomes, privacy, references, timeline, vault
+from services.identity.domain.privacy import APPENDING, Request
+from services.identity.merging import to_publish
+from services.identity.people import announce
+from services.identity.store import customers, graves, merges, names, outcomes, privacy, references, timeline, vault
 from shared.contracts.dead_letters import EventParked
 from shared.contracts.envelope import Event
 from shared.contracts.topics import CUSTOMERS, DEAD_LETTERS
@@ -48,9 +50,9 @@ class Findings:
 
 
 async def erase_here(request: Request, digest: Digest, publish: Publish, read_letters: ReadLetters) -> Findings:
-    """Erase a customer from identity's database and from the topics that keep the last word. Raises Unavailable."""
+    """Erase a customer, all of its profiles, from identity's database and from the topics that keep the last word. Raises Unavailable."""
     found = await in_store(_find, request)
-    needles = needles_of(found.references)
+    needles = (*needles_of(found.references), *(each.encode() for each in request.members))
     texts = await in_store(_texts_that_mention, needles)
     letters = await _letters_that_mention(needles, read_letters)
     counts = {**found.counts, "outcomes": len(texts), "dead_letters": len(letters)}
@@ -58,13 +60,23 @@ async def erase_here(request: Request, digest: Digest, publish: Publish, read_le
     await in_store(_bury, request, found.references, digest)
     await publish(DEAD_LETTERS, [Message(key, None) for key in letters])
     await in_store(_delete, request, found.references, texts)
-    await publish(CUSTOMERS, [Message(request.customer_id.encode(), None)])
+    await announce(await in_store(_left_behind, request.members), publish)
+    await publish(CUSTOMERS, [Message(each.encode(), None) for each in request.members])
     return Findings(found.references, counts)
 
 
+def _left_behind(members: Collection[str]) -> list[CustomerState]:
+    """Those who were one customer with them once, to be published again.
+
+    Who split them may have died before saying so, and is set aside when it comes again, as it names the erased.
+    """
+    left = [state for state in to_publish((), merges.concerning(members)) if state.customer_id not in members]
+    names.note(left)
+    return left
+
+
 def _find(request: Request) -> Findings:
-    state = customers.load((request.customer_id,)).get(request.customer_id)
-    told: set[str] = set(state.references) if state else set()
+    told = {reference for state in customers.load(request.members).values() for reference in state.references}
     named: set[str] = set()
     event_count = 0
     for page in timeline.of_profiles(request.members):
@@ -74,7 +86,14 @@ def _find(request: Request) -> Findings:
     # An event may name somebody else, too, whose reference stayed with them.
     owned = {reference for reference, profile in references.profiles_of(named).items() if profile in request.members}
     statements = len(customers.statements_of(request.members))
-    counts = {"events": event_count, "references": len(told | owned), "profiles": len(request.members), "consents": statements}
+    worded = sum(bool(each["evidence"]) for each in merges.about(request.members))
+    counts = {
+        "events": event_count,
+        "references": len(told | owned),
+        "profiles": len(request.members),
+        "consents": statements,
+        "merge_evidence": worded,
+    }
     return Findings(frozenset(told | owned), counts)
 
 
@@ -87,13 +106,20 @@ def _note(request_id: str, counts: Mapping[str, int]) -> None:
     privacy.raise_counts(request_id, "identity", counts)
 
 
-def _bury(request: Request, own: Iterable[str], digest: Digest) -> None:
-    """What happened later by its own time, as a till's clock may say that is ahead, has a grave of its own."""
-    until = microseconds(request.requested_at)
-    later = [each["_id"] for page in timeline.of_profiles(request.members) for each in page if each["at"] > until]
+def _bury(request: Request, own: Collection[str], digest: Digest) -> None:
+    """Some events have graves of their own.
+
+    Of those are what happened later by its own time, as a till's clock may say that is ahead, and what names somebody else, too, whose
+    it would become if it came again.
+    """
+    # What was asked to be corrected for them may still be on its way, and is dated after all that was said of them.
+    appending = [each["requested_at"] for each in privacy.of_profiles(request.members) if each["kind"] in APPENDING]
+    until = microseconds(max((request.requested_at, *appending)))
+    events = (each for page in timeline.of_profiles(request.members) for each in page)
+    buried = [each["_id"] for each in events if each["at"] > until or not _references_in(bytes(each["event"])) <= set(own)]
     digests = [digest(reference) for reference in own]
     privacy.note_digests(request.request_id, digests)
-    graves.bury(digests, map(digest, later), Grave(until, request.request_id))
+    graves.bury(digests, map(digest, buried), Grave(until, request.request_id))
 
 
 def _texts_that_mention(needles: Sequence[bytes]) -> list[str]:
@@ -118,6 +144,9 @@ def _letter_mentions(value: bytes, needles: Sequence[bytes]) -> bool:
 
 def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
     references.erase(own, request.members)
+    # What people wrote when they merged or split them, whoever's event it is.
+    timeline.erase(timeline.named(each["event"] for each in merges.about(request.members) if not each["kinds"]))
+    merges.forget_words(request.members)
     outcomes.erase_texts(texts)
     # The keys first: from here on no copy of the timeline, wherever it lies, has their words.
     vault.destroy(request.members)
@@ -125,11 +154,11 @@ def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
     for events in timeline.sealed_or_not(request.members):
         timeline.erase(events)
     customers.erase_statements(request.members)
-    for each in privacy.of_customer(request.customer_id):
+    for each in privacy.of_profiles(request.members):
         privacy.forget_archive(each["_id"])
         if each["_id"] != request.request_id:
             privacy.forget_answers(each["_id"])
-            privacy.change(each["_id"], changes=None)
-    names.forget({request.customer_id, *request.members})
+            privacy.change(each["_id"], changes=None, events=None)
+    names.forget(request.members)
     references.erase_profiles(request.members)
-    customers.erase(request.customer_id)
+    customers.erase(request.members)

@@ -11,12 +11,15 @@ from services.identity import metrics
 from services.identity.domain.anonymous import anonymous_sale
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.duplicates import Arrival, Kept, classify
-from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING
+from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR
+from services.identity.domain.merging import Action, Asked, Decision
 from services.identity.domain.references import Naming
-from services.identity.domain.resolution import MERGES_OFF, Resolution
+from services.identity.domain.resolution import Resolution
+from services.identity.domain.trust import Rules, Verdict
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
-from services.identity.people import Said, announce, attach, learn, look_up, resolve_all, without_erased, worth_telling
+from services.identity.merging import asked_by, decide, to_publish
+from services.identity.people import Said, announce, attach, expect, learn, without_erased, worth_telling
 from services.identity.store import customers, graves, names, outcomes, positions, timeline, vault
 from services.identity.store.outcomes import Outcome, Parked
 from shared.clock import Clock
@@ -37,15 +40,17 @@ class Desk:
     clock: Clock
     wall: Clock
     """Replayed events, too, are no later than today."""
-    naming: Naming = NAMING
+    naming: Naming
+    rules: Rules
 
 
 async def on_activity(batch: Batch, desk: Desk) -> None:
     """Purchases, refunds and interactions: find the profile, keep the event, pass it on under the profile."""
     intake = await _read(batch, desk)
-    resolutions, owners = await attach([each.event for each in intake.incoming], desk.known)
+    resolutions, owners = await attach([each.event for each in intake.incoming], desk.known, desk.rules)
     settled = await _keep(batch, intake.incoming, resolutions, passed_on=True)
-    states = await _tell(settled, owners, desk)
+    changed = await _tell(settled, owners, desk)
+    states = await in_store(_renew, changed, []) if changed else []
     await desk.publish(CUSTOMER_EVENTS, [_message(each) for each in settled if each.counts and each.profile is not None])
     await announce(states, desk.publish)
     await in_store(_conclude, batch, intake, settled, [], desk)
@@ -58,14 +63,14 @@ async def on_customer_updates(batch: Batch, desk: Desk) -> None:
     """Who somebody is and what they allow: keep the event, and only if it counts let it change references and customers."""
     intake = await _read(batch, desk)
     events = [each.event for each in intake.incoming]
-    expected, _ = resolve_all(events, await look_up(events, desk.known), desk.known.graves.begin)
-    settled = await _keep(batch, intake.incoming, expected, passed_on=False)
+    settled = await _keep(batch, intake.incoming, await expect(events, desk.known, desk.rules), passed_on=False)
     counting = [each for each in settled if each.counts]
-    resolutions, owners = await attach([each.incoming.event for each in counting], desk.known)
+    resolutions, owners = await attach([each.incoming.event for each in counting], desk.known, desk.rules)
     counting = await _with_profiles(counting, resolutions)
-    states = await _tell(counting, owners, desk)
-    await announce(states, desk.publish)
-    await in_store(_conclude, batch, intake, settled, _refused_merges(counting, resolutions), desk)
+    changed = await _tell(counting, owners, desk)
+    decided, refused = await _decide(counting, resolutions, owners, desk)
+    await announce(await in_store(_renew, changed, decided), desk.publish)
+    await in_store(_conclude, batch, intake, settled, refused, desk)
     _measure(batch, settled, desk)
     metrics.ERASED_LATE.inc(len(intake.late))
     _park(intake)
@@ -134,22 +139,34 @@ async def _with_profiles(counting: list[Settled], resolutions: Sequence[Resoluti
     agreed = [
         replace(each, profile=resolution.profile) if resolution else each for each, resolution in zip(counting, resolutions, strict=True)
     ]
-    moved = {now.incoming.key: now.profile for was, now in zip(counting, agreed, strict=True) if now.profile and now.profile != was.profile}
+    moved = {
+        now.incoming.key: (now.profile, now.incoming.event.value)
+        for was, now in zip(counting, agreed, strict=True)
+        if now.profile and now.profile != was.profile
+    }
     if moved:
         await in_store(timeline.set_profiles, moved)
     return agreed
 
 
 async def _tell(settled: Sequence[Settled], owners: dict[str, str], desk: Desk) -> list[CustomerState]:
-    """Let the events change their customers; returns those to publish."""
+    """Let the events change what is known of their profiles; returns those whose customers are to be published."""
     said = worth_telling(settled, desk.known)
     if not said:
         return []
     await in_store(customers.add_statements, [(each.event, each.profile) for each in said])
     states = await in_store(learn, said, owners)
-    # After they are saved: a worker that dies before comes by here again, for what comes again is told again.
-    await in_store(names.note, states)
     _remember_first_seen(said, desk.known)
+    return states
+
+
+def _renew(changed: Sequence[CustomerState], decided: Sequence[Decision]) -> list[CustomerState]:
+    """The customers to publish, which are found by what they are called from now on.
+
+    After they are saved: a worker that dies before comes by here again, for what comes again is told again.
+    """
+    states = to_publish(changed, decided)
+    names.note(states)
     return states
 
 
@@ -161,16 +178,40 @@ def _remember_first_seen(said: Sequence[Said], known: Known) -> None:
             known.first_seen.put(each.profile, at)
 
 
-def _refused_merges(counting: Sequence[Settled], resolutions: Sequence[Resolution | None]) -> list[Outcome]:
-    refused = []
+async def _decide(
+    counting: Sequence[Settled], resolutions: Sequence[Resolution | None], owners: Mapping[str, str], desk: Desk
+) -> tuple[list[Decision], list[Outcome]]:
+    """Decide what the events ask about who is one customer; also returns what was refused, to be noted.
+
+    After what they say is kept: limits look at what everybody is called.
+    """
+    asked: list[tuple[Settled, Asked]] = []
+    refused: list[Outcome] = []
     for each, resolution in zip(counting, resolutions, strict=True):
-        for reference in resolution.elsewhere if resolution else ():
-            index = each.incoming.event.references.index(reference)
-            detail = f"reference {index} of the event belongs to another profile and stays there"
-            refused.append(Outcome("merge_refused", MERGES_OFF, detail, each.incoming.origin, str(index)))
-            if each.arrival is Arrival.FIRST:
-                metrics.MERGES_REFUSED.labels(MERGES_OFF).inc()
-    return refused
+        questions, at_once = asked_by(each.incoming.event, resolution, owners, desk.rules) if resolution else ([], {})
+        asked += [(each, question) for question in questions]
+        refused += [_refused(each, rule, index) for index, rule in at_once.items()]
+    decided = await in_store(decide, [question for _, question in asked], desk.rules, desk.clock.now())
+    by_question = {decision.asked.id: decision for decision in decided}
+    for each, question in asked:
+        decision = by_question.get(question.id)
+        if decision is not None and decision.action is Action.REFUSED:
+            refused.append(_refused(each, decision.rule, int(question.id.rpartition(SEPARATOR)[2])))
+    return decided, refused
+
+
+def _refused(settled: Settled, rule: Verdict, index: int) -> Outcome:
+    if settled.arrival is Arrival.FIRST:
+        metrics.MERGES_REFUSED.labels(rule.value).inc()
+    return Outcome("merge_refused", rule.value, _WHY.get(rule, _WHY_NOT).format(index=index), settled.origin, str(index))
+
+
+_WHY_NOT = "reference {index} of the event belongs to another profile and stays there"
+_WHY = {
+    Verdict.UNKNOWN_PROFILE: "there is no such profile",
+    Verdict.ERASED: "who is meant by reference {index} of the event, or was asked about, was erased",
+    Verdict.NOT_ITS_PROFILES: "the customer does not have these profiles, or has no others",
+}
 
 
 def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: list[Outcome], desk: Desk) -> None:

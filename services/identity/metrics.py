@@ -14,7 +14,10 @@ QUARANTINED = Counter("dear_events_quarantined_total", "Events that came with an
 LOST = Counter("dear_events_lost_total", "Events that retention removed from a source topic before they were read.")
 ERASED_LATE = Counter("dear_events_erased_total", "Events of somebody who was erased, which came after that and were not taken in.")
 ANONYMOUS = Counter("dear_events_anonymous_total", "Accepted events that name nobody.")
-MERGES_REFUSED = Counter("dear_merges_refused_total", "References that stayed with the profile they belong to, by rule.", ["rule"])
+MERGES_REFUSED = Counter("dear_merges_refused_total", "References that led to no merge, and requests refused, by rule.", ["rule"])
+MERGES = Counter(
+    "dear_merges_total", "Decisions that merged profiles into one customer, split or erased them, by rule.", ["action", "rule"]
+)
 REFERENCES_DROPPED = Counter("dear_references_dropped_total", "References of accepted events that name nobody, by rule.", ["rule"])
 CUSTOMERS_PUBLISHED = Counter("dear_customers_published_total", "Customers published, repeats included.")
 RESOLVE_SECONDS = Histogram("dear_resolve_seconds", "Time to find the profiles of one batch.", buckets=_SECONDS)

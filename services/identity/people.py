@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.identity import metrics
 from services.identity.domain.customers import CustomerState, announcement, join, microseconds, what_it_says
 from services.identity.domain.duplicates import Arrival
-from services.identity.domain.events import SourceEvent
+from services.identity.domain.events import REQUESTS, SourceEvent
 from services.identity.domain.graves import Graves
-from services.identity.domain.resolution import Resolution, new_profile_id, resolve
+from services.identity.domain.resolution import Demoted, Resolution, resolve
+from services.identity.domain.trust import Rules, Since, Verdict
 from services.identity.intake import Incoming, Intake, Settled
 from services.identity.known import Known
-from services.identity.store import customers, references
+from services.identity.merging import held_by, published_as
+from services.identity.store import customers, merges, references
 from services.identity.store import graves as erased
 from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS
 from shared.mongo import in_store
@@ -37,38 +39,88 @@ def remember(profiles: Mapping[str, str], known: Known) -> None:
         known.profiles.put(reference, profile)
 
 
+async def expect(events: Sequence[SourceEvent], known: Known, rules: Rules) -> list[Resolution | None]:
+    """Whom the events will be about unless another process gives their references away meanwhile."""
+    profiles = await look_up(events, known)
+    resolutions, _ = resolve_all(events, profiles, rules, await _held(events, profiles), known.graves)
+    return resolutions
+
+
+async def _held(events: Iterable[SourceEvent], profiles: Mapping[str, str]) -> dict[str, Since]:
+    """What those are called whom events may call something new."""
+    asked = {
+        profiles[reference]
+        for event in events
+        if len(event.references) > 1 and not all(reference in profiles for reference in event.references)
+        for reference in event.references
+        if reference in profiles
+    }
+    return await in_store(held_by, asked) if asked else {}
+
+
 def resolve_all(
-    events: Iterable[SourceEvent], profiles: Mapping[str, str], begin: Callable[[str], str] = new_profile_id
+    events: Iterable[SourceEvent], profiles: Mapping[str, str], rules: Rules, held: Mapping[str, Since], graves: Graves
 ) -> tuple[list[Resolution | None], dict[str, str]]:
     """Resolve in order, each event knowing what those before it added; also returns all that they add."""
-    view = dict(profiles)
+    view, called = dict(profiles), dict(held)
     resolutions: list[Resolution | None] = []
     for event in events:
-        resolution = resolve(event.references, view, begin) if event.references else None
+        resolution = _resolve(event, view, rules, called, graves)
         resolutions.append(resolution)
-        if resolution is not None:
-            view.update((reference, resolution.profile) for reference in resolution.added)
+        if resolution is not None and resolution.added:
+            view.update(dict.fromkeys(resolution.added, resolution.profile))
+            called[resolution.profile] = {**dict.fromkeys(resolution.added, event.at_us), **called.get(resolution.profile, {})}
     return resolutions, {reference: profile for reference, profile in view.items() if reference not in profiles}
+
+
+def _resolve(event: SourceEvent, known: Mapping[str, str], rules: Rules, held: Mapping[str, Since], graves: Graves) -> Resolution | None:
+    if event.type in REQUESTS:
+        return Resolution(event.data.customer_id, (), ())
+    if not event.references:
+        return None
+    # Whoever an old event called so was erased since, and nobody else may come to be called so by it.
+    gone = [each for each in event.references if graves.cover(each, event.at_us)] if len(event.references) > 1 else []
+    living = [each for each in event.references if each not in gone] or event.references
+    resolution = resolve(living, known, rules, held, event.at_us, begin=graves.begin)
+    return replace(resolution, demoted=(*resolution.demoted, *(Demoted(each, Verdict.ERASED) for each in gone))) if gone else resolution
 
 
 async def without_erased(intake: Intake, known: Known) -> Intake:
     """Set aside what happened before somebody was erased and comes only now; nothing of it is looked at again.
 
-    A reference that still belongs to somebody else keeps its event: then the event is theirs.
+    A reference that still belongs to somebody else keeps its event, unless it was the erased one's before: then the event is theirs.
     """
-    graves = known.graves
-    if not graves.by_digest:
+    late = [*await _of_the_erased(intake.incoming, known.graves), *await _asking_about_the_erased(intake.incoming)]
+    if not late:
         return intake
-    named = [(each, grave) for each in intake.incoming if (grave := graves.newest_of(each.event.references)) is not None]
-    suspects = [each for each, grave in named if microseconds(each.event.at) <= grave.until]
-    suspects += await _buried_themselves([each for each, grave in named if microseconds(each.event.at) > grave.until], graves)
-    if not suspects:
-        return intake
-    others = {reference for each in suspects for reference in each.event.references if graves.of(reference) is None}
-    living = (await in_store(references.profiles_of, others)).keys() if others else set()
-    late = [each for each in suspects if living.isdisjoint(each.event.references)]
     kept = {each.offset for each in intake.incoming} - {each.offset for each in late}
     return replace(intake, incoming=[each for each in intake.incoming if each.offset in kept], late=tuple(late))
+
+
+async def _of_the_erased(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:
+    if not graves.by_digest:
+        return []
+    named = [each for each in incoming if graves.newest_of(each.event.references) is not None]
+    uncovered = {each.offset: _uncovered(each.event, graves) for each in named}
+    living = await in_store(references.profiles_of, {each for some in uncovered.values() for each in some}) if named else {}
+    # What only the erased are called in, or those whom nobody knows, is theirs; the rest is, where it was before.
+    before = [each for each in named if len(uncovered[each.offset]) < len(each.event.references)]
+    theirs = [each for each in before if living.keys().isdisjoint(uncovered[each.offset])]
+    offsets = {each.offset for each in theirs}
+    return theirs + await _buried_themselves([each for each in named if each.offset not in offsets], graves)
+
+
+def _uncovered(event: SourceEvent, graves: Graves) -> list[str]:
+    return [each for each in event.references if not graves.cover(each, event.at_us)]
+
+
+async def _asking_about_the_erased(incoming: Sequence[Incoming]) -> list[Incoming]:
+    """Requests to merge or split that name them: nothing is to be decided, and they may tell in plain words why they were made."""
+    named = {each.offset: each for each in incoming if each.event.type in REQUESTS}
+    if not named:
+        return []
+    gone = await in_store(merges.erased_among, {profile for each in named.values() for profile in each.event.asks_about})
+    return [each for each in named.values() if not gone.isdisjoint(each.event.asks_about)]
 
 
 async def _buried_themselves(incoming: Sequence[Incoming], graves: Graves) -> list[Incoming]:
@@ -79,15 +131,16 @@ async def _buried_themselves(incoming: Sequence[Incoming], graves: Graves) -> li
     return [digests[digest] for digest in await in_store(erased.buried, digests)]
 
 
-async def attach(events: Sequence[SourceEvent], known: Known) -> tuple[list[Resolution | None], dict[str, str]]:
+async def attach(events: Sequence[SourceEvent], known: Known, rules: Rules) -> tuple[list[Resolution | None], dict[str, str]]:
     """Find the profile of each event, giving it the references that are new; also returns who owns each reference.
 
     Another process may give a reference away at the same moment: the database says who was first, and all agree.
     """
     began = time.perf_counter()
     profiles = await look_up(events, known)
+    held = await _held(events, profiles)
     while True:
-        resolutions, added = resolve_all(events, profiles, known.graves.begin)
+        resolutions, added = resolve_all(events, profiles, rules, held, known.graves)
         if not added:
             break
         elsewhere = await in_store(references.claim, added)
@@ -114,7 +167,10 @@ def worth_telling(settled: Iterable[Settled], known: Known) -> list[Said]:
     return [
         Said(each.incoming.event, each.profile, each.arrival is Arrival.REDELIVERED)
         for each in settled
-        if each.counts and each.profile is not None and (each.arrival is Arrival.REDELIVERED or _may_be_news(each, each.profile, known))
+        if each.counts
+        and each.profile is not None
+        and each.incoming.event.type not in REQUESTS
+        and (each.arrival is Arrival.REDELIVERED or _may_be_news(each, each.profile, known))
     ]
 
 
@@ -125,12 +181,15 @@ def _may_be_news(settled: Settled, profile: str, known: Known) -> bool:
 
 
 def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState]:
-    """Change the customers as these events say, and return those to publish. `owners`: reference -> profile."""
-    homes, made = _homes({each.profile for each in said})
-    news = _news(said, owners, homes)
-    # A profile that was not there has no customer either, as a rule: where another process was faster, saving says so.
-    to_load = set(news) - made
-    to_publish = {homes[each.profile] for each in said if each.again}
+    """Change what is known of profiles as these events say, and return those whose customers are to be published.
+
+    `owners`: reference -> profile.
+    """
+    made = references.add_profiles({each.profile for each in said})
+    news = _news(said, owners)
+    # Of a profile that was not there nothing is known, as a rule: where another process was faster, saving says so.
+    to_load = news.keys() - made
+    to_publish = {each.profile for each in said if each.again}
     while True:
         before = customers.load(to_load)
         after = {customer: _changed(before.get(customer), state) for customer, state in news.items()}
@@ -141,19 +200,11 @@ def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState
         to_load = set(news)
 
 
-def _homes(profiles: set[str]) -> tuple[dict[str, str], set[str]]:
-    """The customer of each profile; one that has none becomes a customer by itself. Also returns those that became one."""
-    homes = references.customers_of(profiles)
-    missing = profiles - homes.keys()
-    references.add_profiles(missing)
-    return homes | {profile: profile for profile in missing}, missing
-
-
-def _news(said: Sequence[Said], owners: Mapping[str, str], homes: Mapping[str, str]) -> dict[str, CustomerState]:
+def _news(said: Sequence[Said], owners: Mapping[str, str]) -> dict[str, CustomerState]:
     news: dict[str, CustomerState] = {}
     for each in said:
         own = tuple(reference for reference in each.event.references if owners.get(reference) == each.profile)
-        state = what_it_says(each.event, each.profile, homes[each.profile], own)
+        state = what_it_says(each.event, each.profile, each.profile, own)
         news[state.customer_id] = join(news[state.customer_id], state) if state.customer_id in news else state
     return news
 
@@ -171,7 +222,7 @@ async def announce(states: Sequence[CustomerState], publish: Publish) -> None:
         metrics.CUSTOMERS_PUBLISHED.inc(len(pending))
         versions = await in_store(customers.versions, pending)
         moved = [customer for customer, state in pending.items() if versions.get(customer, 0) > state.version]
-        pending = await in_store(customers.load, moved) if moved else {}
+        pending = await in_store(published_as, moved) if moved else {}
 
 
 def _message(state: CustomerState) -> Message:

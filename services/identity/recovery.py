@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from services.identity import metrics
 from services.identity.handlers import Desk, on_activity, on_customer_updates
+from services.identity.merging import published_as
 from services.identity.people import announce
 from services.identity.store import customers, outcomes, positions, timeline
 from services.identity.store.timeline import Told
@@ -116,5 +117,6 @@ async def _fill(topic_id: str, desk: Desk) -> None:
         return
     pages = await in_store(customers.every)
     while page := await in_store(next, pages, None):
-        await announce(page, desk.publish)
+        seen = await in_store(published_as, [state.customer_id for state in page])
+        await announce(list(seen.values()), desk.publish)
     await in_store(positions.set_published_topic, CUSTOMERS.name, topic_id)

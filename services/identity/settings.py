@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
 from functools import cached_property
 from typing import Annotated, Literal
@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from services.identity.domain.privacy import Retained, Rules
-from services.identity.domain.references import Naming, is_region, naming
+from services.identity.domain import privacy
+from services.identity.domain.references import REFERENCE_TYPES, Naming, is_region, naming
 from services.identity.domain.service_points import Hours, Place, ServicePoint
+from services.identity.domain.trust import DEFAULT_LIMITS, DEFAULT_MERGE_BY, Limit, Rules
 from shared.settings import Settings
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -70,7 +71,7 @@ class IdentitySettings(Settings):
     store_regions: dict[str, str] = Field(default_factory=dict)
     """The countries of stores, as tills name them."""
     blocked_references: Annotated[tuple[str, ...], NoDecode] = ()
-    """References that name nobody, beside zeros, `null` and the like: a shop's own number, a test card."""
+    """References that name nobody, beside zeros, `null` and the like: a shop's own number, a test card, the device of a kiosk."""
     service_points: tuple[PointSetting, ...] = ()
     """Where customers are served."""
     shopify_webhook_secrets: Annotated[tuple[str, ...], NoDecode] = ()
@@ -79,13 +80,27 @@ class IdentitySettings(Settings):
     """How long an erasure waits before it looks a second time: longer than a worker may take over a batch."""
     archive_days: Annotated[float, Field(gt=0)] = 14.0
     """How long the archive of an access request may be fetched."""
-    retention_days: dict[Retained, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    retention_days: dict[privacy.Retained, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """How long each kind of data is kept; what is not named is kept for ever."""
+    merge_references: Annotated[tuple[str, ...], NoDecode] = DEFAULT_MERGE_BY
+    """Kinds of references that merge two customers when one event names both by them; none: only people merge."""
+    reference_limits: dict[str, Limit] = Field(default_factory=dict)
+    """How many references of a kind a customer may have, where the default is to be another one."""
+    profile_limit: Annotated[int, Field(ge=2, le=64)] = 32
+    """How many profiles a customer may consist of."""
 
     @property
-    def privacy_rules(self) -> Rules:
+    def privacy_rules(self) -> privacy.Rules:
         """What the clerk goes by."""
-        return Rules(timedelta(seconds=self.erasure_settle_seconds), timedelta(days=self.archive_days))
+        return privacy.Rules(timedelta(seconds=self.erasure_settle_seconds), timedelta(days=self.archive_days))
+
+    @field_validator("merge_references", "reference_limits")
+    @classmethod
+    def _kinds(cls, value: Iterable[str]) -> Iterable[str]:
+        for kind in value:
+            if kind not in REFERENCE_TYPES:
+                raise ValueError(f"{kind!r} is no kind of reference; one of {', '.join(REFERENCE_TYPES)} is expected")
+        return value
 
     @field_validator("home_time_zone")
     @classmethod
@@ -126,7 +141,13 @@ class IdentitySettings(Settings):
         """How references are read."""
         return naming(self.home_region, self.store_regions, self.blocked_references)
 
-    @field_validator("shopify_webhook_secrets", "blocked_references", mode="before")
+    @cached_property
+    def rules(self) -> Rules:
+        """How far references are believed."""
+        limits: Mapping[str, Limit] = {**DEFAULT_LIMITS, **self.reference_limits}
+        return Rules(frozenset(self.merge_references), limits, self.profile_limit)
+
+    @field_validator("shopify_webhook_secrets", "blocked_references", "merge_references", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

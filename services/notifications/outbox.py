@@ -175,8 +175,11 @@ class Outbox:
 
     async def _send_slice(self, messages: Sequence[Message], now: datetime) -> None:
         judged = await self._judge([(message, now) for message in messages])
-        await self._hold_back(judged)
-        await self._send_allowed([one for one, _ in judged if isinstance(one.verdict, Send)], now)
+        first, again = _once_each(judged)
+        await self._hold_back(first)
+        await self._send_allowed([one for one, _ in first if isinstance(one.verdict, Send)], now)
+        if again:
+            await self._send_slice([one.message for one, _ in again], now)
 
     async def _hold_back(self, judged: Sequence[tuple[Judged, datetime]]) -> None:
         """Write down what the gate put off or refused."""
@@ -268,6 +271,18 @@ class Outbox:
     def _is_paused(self) -> bool:
         """Is the mail server away, and not to be asked yet?"""
         return monotonic() < self._paused_until
+
+
+def _once_each(judged: Sequence[tuple[Judged, datetime]]) -> tuple[list[tuple[Judged, datetime]], list[tuple[Judged, datetime]]]:
+    """The first for each person, and those to be judged again after it: messages to several profiles of one customer count each other."""
+    first: list[tuple[Judged, datetime]] = []
+    again: list[tuple[Judged, datetime]] = []
+    seen: set[str] = set()
+    for one, now in judged:
+        person = one.contact.customer_id if one.contact else one.message.customer_id
+        (again if person in seen else first).append((one, now))
+        seen.add(person)
+    return first, again
 
 
 def _held_back(judged: Sequence[tuple[Judged, datetime]]) -> tuple[list[Postponed], list[Outcome]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.notifications.domain.channels import Choice, choose_channel
-from services.notifications.domain.contacts import Contact, Sent, Suppression, suppression_subjects
+from services.notifications.domain.contacts import Contact, Sent, Suppression, profiles_of, suppression_subjects
 from services.notifications.domain.messages import Message
 from services.notifications.domain.policy import Proposal, Rules, Verdict, may_send
 from services.notifications.store import contacts, messages, suppressions
@@ -25,7 +25,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Contacts and history by customer, suppressions by subject."""
+    """Contacts by customer, history by profile, suppressions by subject."""
 
     contacts: Mapping[str, Contact]
     suppressions: Mapping[str, list[Suppression]]
@@ -36,9 +36,21 @@ class Situation:
         contact = self.contacts.get(message.customer_id)
         subjects = suppression_subjects(message.customer_id, contact)
         against = [suppression for subject in subjects for suppression in self.suppressions.get(subject, ())]
-        proposal = Proposal(message.channel, message.purpose, message.expires_at, waited=wall - message.recorded_at)
-        verdict = may_send(proposal, contact, sent=self.sent.get(message.customer_id, ()), suppressions=against, now=now, rules=rules)
+        sent = [one for profile in profiles_of(message.customer_id, contact) for one in self.sent.get(profile, ())]
+        verdict = may_send(_proposal(message, wall), contact, sent=sent, suppressions=against, now=now, rules=rules)
         return Judged(message, contact, choose_channel(contact, message.purpose), verdict)
+
+
+def _proposal(message: Message, wall: datetime) -> Proposal:
+    return Proposal(
+        message.channel,
+        message.purpose,
+        message.expires_at,
+        waited=wall - message.recorded_at,
+        program=message.program,
+        to=message.customer_id,
+        open_since=message.decided_at - (message.expires_at - message.decided_at),
+    )
 
 
 def look_up(
@@ -52,9 +64,10 @@ def look_up(
 
 
 def _reach_the_caps(asked: Collection[Message], found: Mapping[str, Contact]) -> set[str]:
-    """The customers whose history matters: the gate asks for consent before it counts."""
+    """The profiles whose history matters: the gate asks for consent before it counts."""
     return {
-        message.customer_id
+        profile
         for message in asked
         if (contact := found.get(message.customer_id)) is not None and contact.allows(message.purpose, message.channel)
+        for profile in profiles_of(message.customer_id, contact)
     }

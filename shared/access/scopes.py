@@ -24,7 +24,7 @@ class Scope(StrEnum):
 GRANTED: Mapping[Scope, str] = {
     Scope.INGEST: "send events",
     Scope.PROFILES_READ: "read what is known of customers: profile, history, scores, points, offers, messages",
-    Scope.PROFILES_WRITE: "change what is known of customers: consents, suppressions",
+    Scope.PROFILES_WRITE: "change what is known of customers: consents, suppressions, merges and splits",
     Scope.REPORTS_READ: "read sums and rules, which name nobody",
     Scope.RULES_WRITE: "change segments and programs",
     Scope.PRIVACY: "show, export, correct and erase a customer's data, register consent texts, read the audit log",

@@ -90,7 +90,8 @@ TABLES: tuple[ExportTable, ...] = (
     ExportTable(
         "customers", "identity", "/v1/export/customers", ("customer_id",),
         {"customer_id": TEXT, "version": WHOLE, "members": TEXTS, "references": TEXTS, "traits": JSON,
-         "consents": {**_STATED, "at": MOMENT}, **_WISHES, "first_seen_at": MOMENT},
+         "consents": {**_STATED, "at": MOMENT}, **_WISHES, "first_seen_at": MOMENT,
+         "lead_source": TEXT, "decision_makers": JSON, "assets": JSON},
         _as_is, grows=False,
     ),
     ExportTable(

@@ -103,11 +103,13 @@ class World:
         """Campaigns with a timeline of the test's own."""
         return build(self.bus, self.settings, self.clock, read_timeline, partial(self.bus.first_of_partition, CUSTOMER_EVENTS))
 
-    async def know(self, number: int, version: int = 1, members: Sequence[int] = (), first_seen_at: datetime = NOON) -> None:
-        """Identity publishes a customer."""
+    async def know(
+        self, number: int, version: int = 1, members: Sequence[int] = (), first_seen_at: datetime = NOON, into: int | None = None
+    ) -> None:
+        """Identity publishes a customer, or into whom it was merged."""
         data = CustomerPublished(
             customer_id=profile(number), version=version, members=(profile(number), *map(profile, members)),
-            references=(f"loyalty_card:{number}",), first_seen_at=first_seen_at,
+            references=(f"loyalty_card:{number}",), first_seen_at=first_seen_at, merged_into=None if into is None else profile(into),
         )  # fmt: skip
         await self._say(CUSTOMERS, number, f"customer-{number}-{version}", data, first_seen_at)
 

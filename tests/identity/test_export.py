@@ -27,7 +27,7 @@ async def test_every_customer_is_told_as_it_is_asked_for(world: World) -> None:
         await world.send(identify("i1", traits={"name": "Ann"}), *(purchase(f"p{number}", f"user:{number}") for number in range(1, 4)))
         _, rows = await rows_of(client, "/v1/export/customers")
         page = (await client.get("/v1/customers")).json()["customers"]
-        assert sorted(rows, key=lambda row: row["customer_id"]) == [{name: each[name] for name in rows[0]} for each in page]
+        assert sorted(rows, key=lambda row: row["customer_id"]) == page
         assert len(rows) == 4
 
 

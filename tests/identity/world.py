@@ -13,6 +13,7 @@ from typing import Any
 from pymongo.collection import Collection
 
 from services.identity import app
+from services.identity.domain.resolution import new_profile_id
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock, ReplayClock
 from shared.contracts.topics import CUSTOMER_UPDATES, DEAD_LETTERS, INTERACTIONS, PURCHASES, Topic
@@ -55,6 +56,19 @@ def consent(id: str, granted: bool, reference: str = CARD, at: datetime = NOON, 
     """Consent to marketing given or withdrawn."""
     stated = [{"purpose": "marketing", "channel": channel, "granted": granted}]
     return event("ConsentChanged", id, {"reference": reference, "consents": stated}, at)
+
+
+def merge(id: str, one: str, other: str, at: datetime = NOON) -> dict[str, Any]:
+    """A person says that the profiles which began with these references are one customer."""
+    data = {"customer_id": new_profile_id(one), "other_id": new_profile_id(other), "by": "call centre", "evidence": "same voice"}
+    return event("MergeRequested", id, data, at)
+
+
+def split(id: str, one: str, *apart: str, at: datetime = NOON) -> dict[str, Any]:
+    """A person says that some profiles of a customer are somebody else."""
+    profiles = [new_profile_id(each) for each in apart]
+    data = {"customer_id": new_profile_id(one), "profiles": profiles, "by": "call centre", "evidence": "mother and daughter"}
+    return event("SplitRequested", id, data, at)
 
 
 def topic_of(sent: dict[str, Any]) -> Topic:
@@ -113,19 +127,19 @@ class World:
         await self.bus.settle()
 
     @contextmanager
-    def failing_write(self, collection: str, error: Exception, done: bool = True) -> Iterator[None]:
-        """The database goes away at the next bulk insert into a collection, after having done it or before."""
-        original = Collection.insert_many
+    def failing_write(self, collection: str, error: Exception, done: bool = True, method: str = "insert_many") -> Iterator[None]:
+        """The database goes away at the next such write to a collection, after having done it or before."""
+        original = getattr(Collection, method)
 
-        def insert_many(this: Any, *args: Any, **kwargs: Any) -> Any:
+        def write(this: Any, *args: Any, **kwargs: Any) -> Any:
             if this.name != collection:
                 return original(this, *args, **kwargs)
             if done:
                 original(this, *args, **kwargs)
             raise error
 
-        Collection.insert_many = insert_many  # type: ignore[method-assign]
+        setattr(Collection, method, write)
         try:
             yield
         finally:
-            Collection.insert_many = original  # type: ignore[method-assign]
+            setattr(Collection, method, original)

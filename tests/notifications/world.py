@@ -42,7 +42,12 @@ def customer_message(number: int, version: int = 1, *, consent: bool | None = Tr
         **changes,
     }
     id = customer_id(number)
-    data = CustomerPublished(customer_id=id, version=version, members=(id,), first_seen_at=NOON, **fields)
+    members = (id, *map(customer_id, fields.pop("members", ())))
+    into = fields.pop("into", None)
+    merged_into = None if into is None else customer_id(into)
+    if merged_into is not None:
+        fields = {"references": ()}
+    data = CustomerPublished(customer_id=id, version=version, members=members, first_seen_at=NOON, merged_into=merged_into, **fields)
     value = envelope(data, id=f"customer-{number}-{version}", source="dear/identity", time=at).model_dump_json().encode()
     return Message(id.encode(), value)
 

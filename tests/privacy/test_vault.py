@@ -7,6 +7,7 @@ import json
 import pytest
 from cryptography.exceptions import InvalidTag
 
+from services.identity.domain.resolution import new_profile_id
 from services.identity.store import timeline, vault
 from services.identity.store.vault import MasterKeyMissing, Vault
 from tests.identity.world import CARD, identify, interaction, purchase
@@ -46,6 +47,18 @@ async def test_without_its_key_a_copy_of_the_timeline_says_nothing(everything: E
         assert timeline.event_under("till/1\x1f2") is None
         events = (await client.get(f"/v1/customers/{customer}/events")).json()["events"]
         assert [each["id"] for each in events] == ["3"]
+
+
+async def test_an_event_that_moves_to_another_profile_is_sealed_for_that_one(everything: Everything) -> None:
+    async with everything.running():
+        await somebody(everything)
+        key, profile = "till/1\x1f1", new_profile_id(CARD)
+        said = timeline.event_under(key) or b""
+        timeline.set_profiles({key: ("f" * 32, said)})
+        assert vault.destroy([profile]) == 1
+        vault.in_use().forget()
+        assert timeline.event_under(key) == said
+        assert timeline.event_under("till/1\x1f2") is None
 
 
 async def test_two_processes_agree_on_a_profiles_key(everything: Everything) -> None:

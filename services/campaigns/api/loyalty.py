@@ -101,13 +101,14 @@ def create_router(point_value_minor: int) -> APIRouter:
         responses={404: {"description": "Nobody is known by this id."}},
     )
     async def loyalty_of(customer_id: ProfileId, after: str | None = None, limit: Limit = 50) -> CustomerLoyalty:
-        """A customer's balance and entries, newest first."""
+        """A customer's balance and entries, newest first. A profile that is part of another customer has that customer's."""
         members = (await in_store(customers.members, [customer_id]))[customer_id]
         entries = [Entry.model_validate(entry) for entry in await in_store(ledger.page, members, after, limit)]
         if not entries and after is None and not await in_store(customers.known, [customer_id]):
             raise Problem(404, "Unknown customer", f"There is neither a customer nor a ledger entry with the id {customer_id}.")
         points = (await in_store(_balances, [customer_id]))[customer_id]
-        return CustomerLoyalty(customer_id=customer_id, balance=points, value_minor=points * point_value_minor, entries=entries)
+        home = (await in_store(customers.homes, [customer_id]))[customer_id]
+        return CustomerLoyalty(customer_id=home, balance=points, value_minor=points * point_value_minor, entries=entries)
 
     return router
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from services.campaigns.domain.offers import OfferStatus, SkipReason
-from services.campaigns.store import offers
+from services.campaigns.store import customers, offers
 from shared.access.gate import needs
 from shared.access.scopes import Scope
 from shared.contracts.envelope import ProfileId
@@ -76,8 +76,9 @@ def create_router() -> APIRouter:
 
     @router.get("/customers/{customer_id}/offers", dependencies=[needs(Scope.PROFILES_READ)])
     async def offers_of(customer_id: ProfileId, after: str | None = None, limit: Limit = 50) -> Offers:
-        """A customer's offers, by id."""
-        found = await in_store(offers.page, customer_id, after, limit)
+        """A customer's offers, by id; also those that were decided for its members before they were one."""
+        members = (await in_store(customers.members, [customer_id]))[customer_id]
+        found = await in_store(offers.page, members, after, limit)
         return Offers(offers=[OfferView.model_validate(each) for each in found])
 
     return router

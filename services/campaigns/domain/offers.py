@@ -46,6 +46,8 @@ class Candidate:
 
     customer_id: str
     last_offered: Mapping[str, datetime] = field(default_factory=dict)
+    named: str | None = None
+    """How the cause calls the customer, where that is one of its profiles: a cause has one offer, whoever is merged or split meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ def decide_offer(program: Program, customer: Candidate, cause: Cause, score: Map
     """
     if program.proposal is None:
         raise ValueError(f"{program.name} proposes nothing")
-    named = (offer_id(program, customer.customer_id, cause), program.name, program.version, customer.customer_id, cause.id)
+    id = offer_id(program, customer.named or customer.customer_id, cause)
+    named = (id, program.name, program.version, customer.customer_id, cause.id)
     if now - cause.at > timedelta(days=program.proposal.window_days):
         return Skipped(*named, SkipReason.OUTSIDE_WINDOW, now)
     last = customer.last_offered.get(program.name)

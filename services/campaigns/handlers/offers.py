@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ from shared.mongo import in_store
 from shared.service import Publisher
 from shared.streaming.records import Batch
 
-_CUSTOMER = {"data.customer_id", "data.version", "data.members", "data.first_seen_at"}
+_CUSTOMER = {"data.customer_id", "data.version", "data.members", "data.first_seen_at", "data.merged_into"}
 _customer = fast_decoder(Event[CustomerPublished], _CUSTOMER)
 _ENTERED = {"id", "source", "data.customer_id", "data.segment", "data.caused_at", "data.cause", "data.scores"}
 _entered = fast_decoder(Event[SegmentEntered], _ENTERED)
@@ -42,6 +42,7 @@ class Started:
 
     program: Program
     customer_id: str
+    """As the cause calls the customer: it may be one of several profiles."""
     cause: Cause
     score: Mapping[str, Any] | None
     now: datetime
@@ -93,29 +94,33 @@ def _claim(find: Callable[[list[Program]], list[Started]], now: datetime) -> lis
 
 def _decide(started: Sequence[Started]) -> tuple[list[Offer], list[Skipped], set[str]]:
     """New offers, new skips, and the ids of offers that these causes led to before. A cause that was skipped stays skipped."""
-    last, before = _history({start.customer_id for start in started})
+    members = customers.members({start.customer_id for start in started})
+    homes = customers.homes(members)
+    last, before = _history({homes[named]: profiles for named, profiles in members.items()})
     skipped_before = offers.skipped([start.offer_id for start in started])
     decided: list[Offer] = []
     skipped: list[Skipped] = []
     for start in started:
         if start.offer_id in before or start.offer_id in skipped_before:
             continue
-        answer = decide_offer(start.program, Candidate(start.customer_id, last[start.customer_id]), start.cause, start.score, start.now)
+        home = homes[start.customer_id]
+        answer = decide_offer(start.program, Candidate(home, last[home], start.customer_id), start.cause, start.score, start.now)
         if isinstance(answer, Skipped):
             skipped.append(answer)
             continue
         decided.append(answer)
         before.add(answer.id)
-        last[start.customer_id][start.program.name] = start.now
+        last[home][start.program.name] = start.now
     return decided, skipped, {start.offer_id for start in started} & (before - {offer.id for offer in decided})
 
 
-def _history(customer_ids: set[str]) -> tuple[defaultdict[str, dict[str, datetime]], set[str]]:
-    """When each program last had an offer for each customer, and the ids of all these offers."""
+def _history(members: Mapping[str, Collection[str]]) -> tuple[defaultdict[str, dict[str, datetime]], set[str]]:
+    """When each program last had an offer for each customer, under any of its profiles, and the ids of all these offers."""
     last: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
-    found = sorted(offers.decided_for(customer_ids), key=lambda each: each.decided_at)
+    owners = {profile: customer for customer, profiles in members.items() for profile in profiles}
+    found = sorted(offers.decided_for(owners.keys() | members.keys()), key=lambda each: each.decided_at)
     for each in found:
-        last[each.customer_id][each.program] = each.decided_at
+        last[owners.get(each.customer_id, each.customer_id)][each.program] = each.decided_at
     return last, {each.id for each in found}
 
 
@@ -135,7 +140,7 @@ async def on_customers(batch: Batch, offering: Offering) -> None:
 def _newest(published: Sequence[Any]) -> list[Customer]:
     newest: dict[str, Customer] = {}
     for each in sorted(published, key=lambda each: each.version):
-        newest[each.customer_id] = Customer(each.customer_id, each.version, each.members, each.first_seen_at)
+        newest[each.customer_id] = Customer(each.customer_id, each.version, each.members, each.first_seen_at, each.merged_into)
     return list(newest.values())
 
 
@@ -144,7 +149,7 @@ def _first_seen(running: list[Program], published: Sequence[Customer], moments: 
     if not starting:
         return []
     known = customers.known([each.id for each in published])
-    new = [(each, now) for each, now in zip(published, moments, strict=True) if each.id not in known]
+    new = [(each, now) for each, now in zip(published, moments, strict=True) if each.id not in known and each.merged_into is None]
     scores = facts.scores_of([each.id for each, _ in new])
     return [
         Started(program, each.id, Cause(f"first_seen/{each.id}", each.first_seen_at), scores.get(each.id), now)

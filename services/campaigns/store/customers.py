@@ -21,10 +21,15 @@ class Customer:
     version: int
     members: tuple[str, ...]
     first_seen_at: datetime
+    merged_into: str | None = None
+    """The customer that it is part of, of one that is none by itself any more."""
 
 
 class KnownCustomerDocument(Document):
-    """`aliases` are the members other than the customer's own id; most customers have none, so their index stays small."""
+    """What was published under one id.
+
+    `aliases` are the members other than the customer's own id; most customers have none, so their index stays small.
+    """
 
     meta: ClassVar = {"collection": "customers", "db_alias": "campaigns", "auto_create_index": False}
 
@@ -33,6 +38,7 @@ class KnownCustomerDocument(Document):
     members = ListField(StringField(), required=True)
     aliases = ListField(StringField())
     first_seen_at = DateTimeField(required=True)
+    merged_into = StringField()
 
 
 def _customers() -> Any:
@@ -58,8 +64,8 @@ def save(customers: Sequence[Customer]) -> None:
 
 def _if_newer(document: dict[str, Any]) -> UpdateOne:
     change: dict[str, Any] = {"$set": {name: value for name, value in document.items() if name != "_id"}}
-    if "aliases" not in document:
-        change["$unset"] = {"aliases": ""}
+    if absent := {name: "" for name in ("aliases", "merged_into") if name not in document}:
+        change["$unset"] = absent
     return UpdateOne({"_id": document["_id"], "version": {"$lt": document["version"]}}, change)
 
 
@@ -71,6 +77,9 @@ def _document(customer: Customer) -> dict[str, Any]:
         "members": list(customer.members),
         "first_seen_at": customer.first_seen_at,
     }
+    # What is part of another customer has no members of its own: those that it had are the other's.
+    if customer.merged_into is not None:
+        return {**document, "merged_into": customer.merged_into}
     return {**document, "aliases": aliases} if aliases else document
 
 
@@ -92,10 +101,32 @@ def all_owners() -> dict[str, str]:
     return {alias: found["_id"] for found in _customers().find({"aliases": {"$gt": ""}}, {"aliases": 1}) for alias in found["aliases"]}
 
 
+def homes(ids: Collection[str]) -> dict[str, str]:
+    """The customer that each of these ids belongs to now: mostly itself."""
+    return {asked: found["_id"] if found else asked for asked, found in _homes(ids).items()}
+
+
 def members(ids: Collection[str]) -> dict[str, list[str]]:
-    """The profiles of each customer; of one that is not known here, only the profile of its own id."""
-    found = {each["_id"]: each["members"] for each in find_by(_customers(), ids, {"members": 1})}
-    return {customer: found.get(customer, [customer]) for customer in ids}
+    """The profiles of the customer of each id; of one that is not known here, only the profile of its own id."""
+    return {asked: found["members"] if found else [asked] for asked, found in _homes(ids).items()}
+
+
+def _homes(ids: Collection[str]) -> dict[str, dict[str, Any] | None]:
+    kept = {"members": 1, "merged_into": 1}
+    found = {each["_id"]: each for each in find_by(_customers(), ids, kept)}
+    # Versions of different customers come in any order, so one may still name another that itself was merged since.
+    while missing := {each["merged_into"] for each in found.values() if each.get("merged_into")} - found.keys():
+        more = {each["_id"]: each for each in find_by(_customers(), missing, kept)}
+        found.update({each: more.get(each, {"_id": each, "members": [each]}) for each in missing})
+    return {asked: _home(found[asked], found) if asked in found else None for asked in ids}
+
+
+def _home(customer: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    passed = {customer["_id"]}
+    while (into := customer.get("merged_into")) is not None and into not in passed:
+        passed.add(into)
+        customer = found[into]
+    return customer
 
 
 def count() -> int:

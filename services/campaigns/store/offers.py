@@ -193,9 +193,9 @@ def every(since: datetime | None) -> Iterator[list[dict[str, Any]]]:
     return in_pages({"id": offer.pop("_id"), **offer} for offer in _offers().find(wanted).batch_size(PAGE_ROWS))
 
 
-def page(customer: str, after: str | None, limit: int) -> list[dict[str, Any]]:
-    """A customer's offers by id, beginning after the id named."""
-    wanted: dict[str, Any] = {"customer_id": customer, **({"_id": {"$gt": after}} if after else {})}
+def page(profiles: Collection[str], after: str | None, limit: int) -> list[dict[str, Any]]:
+    """The offers of a customer of these profiles by id, beginning after the id named."""
+    wanted: dict[str, Any] = {"customer_id": {"$in": list(profiles)}, **({"_id": {"$gt": after}} if after else {})}
     found = _offers().find(wanted).sort("_id", 1).limit(limit)
     return [{"id": offer.pop("_id"), **offer} for offer in found]
 

@@ -12,6 +12,7 @@ from services.identity.api import (
     events,
     export,
     keys,
+    merges,
     overview,
     poslog,
     privacy,
@@ -38,6 +39,7 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
     )
     people = (
         customers.create_router(edge, clock),
+        merges.create_router(edge, clock),
         consent_texts.create_router(clock),
         privacy.create_router(settings.naming, clock, wall, settings.master is not None),
     )
@@ -50,7 +52,7 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         keys.create_router(settings.pepper, wall),
     )
     router = APIRouter(prefix="/v1")
-    for part in (*ways_in, *rest):
+    for part in (*ways_in, *people, *rest):
         router.include_router(part)
     return router
 

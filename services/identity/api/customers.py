@@ -8,9 +8,10 @@ import binascii
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.encoders import jsonable_encoder
@@ -34,6 +35,7 @@ from services.identity.domain.customers import (
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.domain.names import is_called, names_of, words_of
 from services.identity.domain.references import NamesNobody, Naming
+from services.identity.merging import customers_among, homes_of, meant_by
 from services.identity.store import customers, names, references, timeline
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
@@ -46,7 +48,7 @@ from shared.problems import Problem
 
 API_SOURCE = "dear/identity/api"
 EFFECT_SECONDS = 2.0
-_POLL_SECONDS = 0.02
+POLL_SECONDS = 0.02
 Effect = Callable[[CustomerState, SourceEvent], bool]
 FOUND_MAX = 50
 """Customers that a search by name shows: who has more before him types more."""
@@ -88,7 +90,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         if state is None:
             raise Problem(404, "No such customer", "No customer has this reference.")
         about(state.customer_id)
-        return _view(state)
+        return view(state)
 
     @router.get("", dependencies=reading)
     async def list_customers(after: str = "", limit: Limit = 100, search: str | None = None) -> dict[str, Any]:
@@ -96,10 +98,10 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         if search is not None:
             matching = await in_store(_search, search, edge.naming)
             about_all(state.customer_id for state in matching)
-            return {"customers": [_view(state) for state in matching], "next": None}
-        found = await in_store(customers.page_after, after, limit)
+            return {"customers": [view(state) for state in matching], "next": None}
+        found, last = await in_store(_page, after, limit)
         about_all(state.customer_id for state in found)
-        return {"customers": [_view(state) for state in found], "next": found[-1].customer_id if len(found) == limit else None}
+        return {"customers": [view(state) for state in found], "next": last}
 
     @router.post("/consents", dependencies=stating, responses=APPENDED)
     async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
@@ -118,7 +120,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     @router.get("/{customer_id}", dependencies=reading, responses=UNKNOWN)
     async def one(customer_id: str) -> dict[str, Any]:
         """One customer, by its id or the id of one of its profiles."""
-        return _view(await in_store(by_id, customer_id))
+        return view(await in_store(by_id, customer_id))
 
     @router.get("/{customer_id}/events", dependencies=reading, responses=UNKNOWN)
     async def history(customer_id: str, after: str | None = None, limit: Limit = 50) -> dict[str, Any]:
@@ -133,7 +135,7 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
     return router
 
 
-def _view(state: CustomerState) -> dict[str, Any]:
+def view(state: CustomerState) -> dict[str, Any]:
     """As it is published, and beside it who said each value when."""
     said = {name: {each: _said(value) for each, value in sorted(group.items())} for name, group in _groups(state)}
     owned = [_owned(asset) for asset in assets_of(state)]
@@ -152,7 +154,7 @@ def _owned(asset: OwnedAsset) -> dict[str, Any]:
 
 def by_reference(reference: str, naming: Naming, store: str | None = None) -> CustomerState | None:
     """The customer that a reference means. Raises 422 where it is none."""
-    return customers.with_reference(_spelt(reference, store, naming))
+    return meant_by(spelt(reference, naming, store))
 
 
 def _groups(state: CustomerState) -> tuple[tuple[str, Mapping[str, Said]], ...]:
@@ -164,33 +166,43 @@ def _said(value: Said) -> dict[str, Any]:
     return {"value": value.value, "at": moment(value.at).isoformat(), "source": source, "event": event}
 
 
-def _spelt(reference: str, store: str | None, naming: Naming) -> str:
-    spelt = naming.read(reference, store)
-    if isinstance(spelt, NamesNobody):
+def _page(after: str, limit: int) -> tuple[list[CustomerState], str | None]:
+    """The next customers, fewer where profiles among them belong to others; and where to go on."""
+    profiles = customers.page_after(after, limit)
+    return customers_among(profiles), profiles[-1].customer_id if len(profiles) == limit else None
+
+
+def spelt(reference: str, naming: Naming, store: str | None = None) -> str:
+    """A reference in its one spelling. Raises 422 where it is none."""
+    read = naming.read(reference, store)
+    if isinstance(read, NamesNobody):
         expected = "a type and a value are expected, such as loyalty_card:42 or email:somebody@example.com"
-        raise Problem(422, "Not a reference", f"reference: names nobody ({spelt.value}); {expected}")
-    return spelt
+        raise Problem(422, "Not a reference", f"reference: names nobody ({read.value}); {expected}")
+    return read
 
 
 def _search(text: str, naming: Naming) -> list[CustomerState]:
     """Those with such a reference, else those who are called so."""
-    profiles = set(references.profiles_of(naming.spellings(text)).values())
-    if profiles:
-        return _at_home(profiles)
+    found = _of_references(naming.spellings(text))
+    if found:
+        return found
     typed = words_of(text)
     called = _at_home(names.customers_called(typed, CANDIDATES_MAX))
     return [state for state in called if is_called(names_of(state.traits), typed)][:FOUND_MAX]
 
 
-def _at_home(profiles: Iterable[str]) -> list[CustomerState]:
-    homes = set(references.customers_of(profiles).values())
-    return sorted(customers.load(homes).values(), key=lambda state: state.customer_id)
+def _of_references(asked: Iterable[str]) -> list[CustomerState]:
+    return _at_home(set(references.profiles_of(asked).values()))
+
+
+def _at_home(profiles: Collection[str]) -> list[CustomerState]:
+    homes = {state.customer_id: state for state in homes_of(profiles).values()}
+    return [homes[customer_id] for customer_id in sorted(homes)]
 
 
 def by_id(customer_id: str) -> CustomerState:
-    """A customer by its id or a profile's. Raises 404."""
-    home = references.customers_of((customer_id,)).get(customer_id, customer_id)
-    state = customers.load((home,)).get(home)
+    """The customer that a profile belongs to. Raises 404."""
+    state = homes_of((customer_id,)).get(customer_id)
     if state is None:
         raise Problem(404, "No such customer", "No customer or profile has this id.")
     return state
@@ -225,15 +237,15 @@ async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response
     if verdict.problem is not None:
         raise verdict.problem
     assert verdict.event is not None
-    reference = verdict.event.references[0]
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
-        state = await in_store(customers.with_reference, reference)
-        if state is not None and has_effect(state, verdict.event):
-            about(state.customer_id)
-            return JSONResponse(_view(state))
-        await asyncio.sleep(_POLL_SECONDS)
-    headers = {"Location": f"/v1/customers/lookup?reference={reference}"}
+        # Not every reference need mean the one whom the event is about: the strongest that counts does.
+        for state in await in_store(_of_references, verdict.event.references):
+            if has_effect(state, verdict.event):
+                about(state.customer_id)
+                return JSONResponse(view(state))
+        await asyncio.sleep(POLL_SECONDS)
+    headers = {"Location": f"/v1/customers/lookup?{urlencode({'reference': verdict.event.references[0]})}"}
     return JSONResponse({"source": event.source, "id": event.id, "status": "accepted"}, 202, headers)
 
 

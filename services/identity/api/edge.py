@@ -14,7 +14,7 @@ import msgspec
 from fastapi import Request, Response
 
 from services.identity import metrics
-from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING, SourceEvent, read_event
+from services.identity.domain.events import EVENT_LIMIT_BYTES, NAMING, REQUESTS, SourceEvent, read_event
 from services.identity.domain.references import Naming
 from services.identity.domain.rejects import Ignored, IgnoreReason, Refusal, Refused, RejectReason
 from shared.access.gate import gate_of
@@ -109,11 +109,14 @@ class Edge:
         """A key that may send events, in the request's header or its body. Raises 401, 403 and 429."""
         gate_of(request).check(request, key_in_body)
 
-    def read(self, raw: bytes) -> Verdict:
-        """Is it an event that identity will accept?"""
+    def read(self, raw: bytes, own: bool = False) -> Verdict:
+        """Is it an event that identity will accept? `own`: from a route that asks for more than the right to send events."""
         read = read_event(raw, self.currency, naming=self.naming)
         if isinstance(read, Refusal):
             return refused(read)
+        if read.type in REQUESTS and not own:
+            detail = f"type: {read.type} is not taken here; ask for it at POST /v1/customers/{{id}}/merge or /split"
+            return refused(Refusal(RejectReason.UNKNOWN_TYPE, detail))
         if self.wall.is_ahead(read.at):
             return refused(Refusal(RejectReason.AHEAD_OF_CLOCK, f"time: {read.at.isoformat()} is more than 24 hours ahead"))
         return Verdict(event=read)
@@ -121,7 +124,12 @@ class Edge:
     async def accept(self, raw: bytes) -> Verdict:
         """Read one event and append it; without a problem, the broker has acknowledged it. Raises 429."""
         with self.waiting.place_for(1):
-            return await self._accept(raw)
+            return await self._append(self.read(raw), raw)
+
+    async def accept_request(self, raw: bytes) -> Verdict:
+        """The same of what only Dear's own routes may ask for."""
+        with self.waiting.place_for(1):
+            return await self._append(self.read(raw, own=True), raw)
 
     async def accept_all(self, items: Sequence[bytes | Verdict]) -> list[Verdict]:
         """Accept the items that are events; one that is not never stands in the way of its neighbours. Raises 429."""
@@ -150,8 +158,7 @@ class Edge:
             if fault is not None:
                 verdicts[place] = _not_sent(verdicts[place].event, fault)
 
-    async def _accept(self, raw: bytes) -> Verdict:
-        verdict = self.read(raw)
+    async def _append(self, verdict: Verdict, raw: bytes) -> Verdict:
         if verdict.event is None:
             return verdict
         try:
@@ -163,7 +170,8 @@ class Edge:
 
 def _key(event: SourceEvent | None) -> bytes:
     assert event is not None
-    return (event.references[0] if event.references else event.id).encode()
+    key: str = event.data.customer_id if event.type in REQUESTS else event.references[0] if event.references else event.id
+    return key.encode()
 
 
 def _not_sent(event: SourceEvent | None, fault: NotSent) -> Verdict:

@@ -10,7 +10,9 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
-from services.identity.domain.customers import as_published, microseconds
+from services.identity.api.customers import view
+from services.identity.domain.customers import microseconds
+from services.identity.merging import customers_among
 from services.identity.store import customers, positions, timeline
 from services.identity.store.positions import Log
 from shared.access.gate import needs
@@ -36,7 +38,7 @@ async def every_customer() -> StreamingResponse:
 
 def _customers() -> Iterator[list[dict[str, Any]]]:
     for page in customers.every(PAGE_ROWS):
-        yield [as_published(state).model_dump(mode="json") for state in page]
+        yield [view(state) for state in customers_among(page)]
 
 
 @router.post("/events")

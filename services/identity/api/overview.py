@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from services.identity.store import customers, outcomes, positions, timeline
+from services.identity.store import customers, outcomes, positions, references, timeline
 from shared.access.gate import needs
 from shared.access.scopes import Scope
 from shared.mongo import in_store
@@ -44,7 +44,11 @@ async def summary() -> dict[str, Any]:
 
 def _summary() -> dict[str, Any]:
     counted = positions.counted()
-    return {"customers": customers.count(), "events": counted["accepted"] + counted["anonymous"], "anonymous": counted["anonymous"]}
+    return {
+        "customers": customers.count() - references.count_absorbed(),
+        "events": counted["accepted"] + counted["anonymous"],
+        "anonymous": counted["anonymous"],
+    }
 
 
 @router.get("/stores/anonymous")

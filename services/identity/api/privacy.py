@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from services.identity.api.customers import by_id, by_reference
-from services.identity.domain.customers import CustomerState, after_all_said
+from services.identity.api.customers import by_id, spelt
+from services.identity.domain.customers import CustomerState
+from services.identity.domain.events import read_event
 from services.identity.domain.privacy import Kind, Request, State
 from services.identity.domain.references import NamesNobody, Naming
-from services.identity.store import privacy
+from services.identity.domain.rejects import Refusal
+from services.identity.merging import homes_of
+from services.identity.store import merges, privacy, references
 from shared.access.audit import about, about_all
 from shared.access.gate import needs
 from shared.access.scopes import Scope
 from shared.clock import Clock
-from shared.contracts.customers import Channel, CustomerType
-from shared.contracts.envelope import Name, ProfileId, Reference, derived_id
+from shared.contracts.customers import Asset, Channel, CustomerIdentified, CustomerType, DecisionMaker, LeadSource
+from shared.contracts.envelope import Name, ProfileId, Reference, derived_id, envelope
 from shared.contracts.interactions import Properties
 from shared.mongo import in_store
 from shared.problems import Problem
@@ -32,7 +37,7 @@ _NO_KEY = "Set DEAR_MASTER_KEY, the same for every process: without it nothing c
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     404: {"description": "Nobody is known by that."},
-    409: {"description": "The Idempotency-Key stands for another request."},
+    409: {"description": "The Idempotency-Key stands for another request, or the customer is being erased."},
     503: {"description": "There is no master key, and so nobody can be erased."},
 }
 
@@ -48,11 +53,15 @@ class Corrections(BaseModel):
     language: Name | None = None
     time_zone: Name | None = None
     customer_type: CustomerType | None = None
+    lead_source: LeadSource | None = None
+    decision_makers: Annotated[list[DecisionMaker], Field(max_length=32)] = []
+    assets: Annotated[list[Asset], Field(max_length=32)] = []
+    """Of an odometer that was misread: `odometer_km` with the day of that reading as `read_on`."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Corrections:
         if not self.model_fields_set:
-            raise ValueError("name at least one trait, reference or wish")
+            raise ValueError("name at least one trait, reference, wish, asset or decision maker")
         if any(isinstance(each, int) and not -(2**63) <= each < 2**63 for each in self.traits.values()):
             raise ValueError("a number does not fit into 64 bits")
         if len(self.model_dump_json()) > CHANGES_BYTES_MAX:
@@ -89,15 +98,20 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
         if asked.kind is Kind.ERASURE and not can_erase:
             raise Problem(503, "Cannot erase", _NO_KEY)
         _check_references(asked.changes, naming)
-        state = await in_store(_whom, asked, naming)
+        profile, state = await in_store(_whom, asked, naming)
         about(state.customer_id)
+        gone = await in_store(merges.erased_among, (profile,))
+        if gone and asked.kind is not Kind.ERASURE:
+            raise Problem(
+                409, "Being erased", "The customer is being erased, and nothing else can be asked of them. Wait until it is done."
+            )
+        _check_changes(asked.changes, min(state.references, default="user:somebody"), clock.now(), naming)
         request_id = derived_id("privacy-request", idempotency_key or uuid.uuid4().hex)
         changes = asked.changes.model_dump_json(exclude_unset=True) if asked.changes else None
-        at = after_all_said(state, clock.now()) if asked.kind in (Kind.OBJECTION, Kind.RECTIFICATION) else clock.now()
         members = tuple(sorted(state.members))
-        request = Request(request_id, asked.kind, State.RECEIVED, 0, state.customer_id, members, at, wall.now())
+        request = Request(request_id, asked.kind, State.RECEIVED, 0, state.customer_id, members, clock.now(), wall.now(), profile=profile)
         kept = await in_store(privacy.create, request, changes)
-        if (kept["kind"], kept["customer_id"]) != (asked.kind, state.customer_id):
+        if kept["kind"] != asked.kind or privacy.request_of(kept).profile not in state.members:
             raise Problem(409, "Another request", "This Idempotency-Key stands for another request; give each its own.")
         return JSONResponse(_shown(kept), 202, {"Location": f"/v1/privacy/requests/{request_id}"})
 
@@ -124,11 +138,19 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
             raise Problem(404, "Not done yet", f"The request is {found['state']}; ask again when it is done.")
         return dict(found["proof"])
 
-    @router.get("/{request_id}/archive", responses={200: {"content": {"application/zip": {}}}, 404: {"description": "There is none."}})
+    @router.get(
+        "/{request_id}/archive",
+        responses={
+            200: {"content": {"application/zip": {}}},
+            404: {"description": "There is none."},
+            409: {"description": "The customer was split since."},
+        },
+    )
     async def download(request_id: str) -> Response:
         """The archive of an access request."""
         found = await _found(request_id)
         about(found["customer_id"])
+        await in_store(_check_still_one, found)
         pieces = privacy.archive(request_id)
         first = await in_store(next, pieces, None)
         if first is None:
@@ -151,6 +173,28 @@ async def _found(request_id: str) -> dict[str, Any]:
     return found
 
 
+def _check_still_one(kept: Mapping[str, Any]) -> None:
+    """Raise 409 where somebody turned out to be another person since: the archive has data of both."""
+    profile = privacy.request_of(kept).profile
+    customer = homes_of((profile,)).get(profile)
+    if customer is not None and not customer.members >= set(kept["members"]):
+        raise Problem(409, "Split since", "The archive holds profiles that are another customer's now. Make a new access request.")
+
+
+def _check_changes(changes: Corrections | None, reference: str, at: datetime, naming: Naming) -> None:
+    """Raise 422 for what would be refused when it comes as an event."""
+    if changes is None:
+        return
+    said = {"references": [reference], **changes.model_dump(mode="json", exclude={"references"}, exclude_unset=True)}
+    try:
+        data = CustomerIdentified.model_validate_json(json.dumps(said))
+    except ValidationError as error:
+        raise Problem(422, "Not a correction", f"changes: {error.errors()[0]['msg']}") from error
+    read = read_event(envelope(data, id="check", source="check", time=at).model_dump_json().encode(), "", naming=naming)
+    if isinstance(read, Refusal):
+        raise Problem(422, "Not a correction", f"changes/{read.detail.removeprefix('data/')}", reason=read.reason.value)
+
+
 def _check_references(changes: Corrections | None, naming: Naming) -> None:
     """Raise 422 for one that names nobody: as an event it would be dropped."""
     for index, each in enumerate(changes.references if changes else ()):
@@ -161,12 +205,15 @@ def _check_references(changes: Corrections | None, naming: Naming) -> None:
             )
 
 
-def _whom(asked: PrivacyRequest, naming: Naming) -> CustomerState:
-    """The customer. Raises 404."""
-    state = by_id(asked.customer_id) if asked.customer_id else by_reference(asked.reference or "", naming)
-    if state is None:
+def _whom(asked: PrivacyRequest, naming: Naming) -> tuple[str, CustomerState]:
+    """The profile by which they ask, and the customer that it is part of. Raises 404."""
+    profile = asked.customer_id
+    if asked.reference is not None:
+        reference = spelt(asked.reference, naming)
+        profile = references.profiles_of((reference,)).get(reference)
+    if profile is None:
         raise Problem(404, "No such customer", "No customer has this reference: nothing is known of it.")
-    return state
+    return profile, by_id(profile)
 
 
 def _shown(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from services.identity.api.customers import by_id
 from services.identity.domain.service_points import Place, ServicePoint, nearest, place_of
-from services.identity.store import customers, references
 from shared.access.audit import about
 from shared.access.gate import needs
 from shared.access.scopes import Scope
@@ -54,10 +54,7 @@ def create_router(points: Sequence[ServicePoint], clock: Clock) -> APIRouter:
 
 
 def _place_of(customer_id: str) -> Place | None:
-    home = references.customers_of((customer_id,)).get(customer_id, customer_id)
-    state = customers.load((home,)).get(home)
-    if state is None:
-        raise Problem(404, "No such customer", "No customer or profile has this id.")
+    state = by_id(customer_id)
     about(state.customer_id)
     return place_of(state)
 

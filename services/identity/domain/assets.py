@@ -63,6 +63,9 @@ def assets_of(state: CustomerState) -> tuple[OwnedAsset, ...]:
             told.setdefault(name, {})[of] = date.fromisoformat(str(said.value)) if of in _DAYS else said.value
         elif kind == READING and isinstance(said.value, int):
             readings.setdefault(name, {})[date.fromisoformat(of)] = said.value
+    for name, of_it in readings.items():
+        # What was said last may correct what was read long ago.
+        told[name]["odometer_km"] = of_it[max(of_it)]
     known = {each.name for each in fields(OwnedAsset)}
     return tuple(
         OwnedAsset(name, readings=readings.get(name, {}), **{of: value for of, value in told[name].items() if of in known})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from typing import Any, TypeVar
 
 from services.identity.domain.events import EPOCH, SourceEvent, details, statements
@@ -43,7 +44,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class CustomerState:
-    """Everything known of a customer. `version` counts its changes and is no part of what is known."""
+    """Everything known of a customer, or of one of its profiles. `version` counts its changes and is no part of what is known."""
 
     customer_id: str
     members: frozenset[str]
@@ -54,6 +55,10 @@ class CustomerState:
     consents: Mapping[tuple[str, str], Permission] = field(default_factory=dict)
     details: Mapping[Detail, Said] = field(default_factory=dict)
     """Of decision makers and assets. An odometer's readings are fields named by their day."""
+    since: Mapping[str, int] = field(default_factory=dict)
+    """Reference -> the oldest event time that named it."""
+    merged_into: str | None = None
+    """The customer that it is part of, of one that is none by itself any more."""
     version: int = field(default=0, compare=False)
 
 
@@ -73,7 +78,7 @@ def moment(at: int) -> datetime:
 def what_it_says(event: SourceEvent, profile: str, customer_id: str, references: tuple[str, ...]) -> CustomerState:
     """What one event says of its customer; `references` are those of its references that belong to the profile."""
     at = microseconds(event.at)
-    seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at)
+    seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at, since=dict.fromkeys(references, at))
     consents: dict[tuple[str, str], Permission] = {}
     for each in statements(event):
         consents = _newest_permissions(consents, {(each.purpose, each.channel): Permission(at, each.granted)})
@@ -91,11 +96,13 @@ def what_it_says(event: SourceEvent, profile: str, customer_id: str, references:
 
 def _details(event: SourceEvent, at: int) -> dict[Detail, Said]:
     found: dict[Detail, Said] = {}
+    read_on: dict[str, str] = {name: str(value) for _, name, of, value in details(event) if of == "read_on"}
     for kind, name, of, value in details(event):
         known: Any = value
-        found = _newest(found, {(kind, name, of): Said(at, event.key, known)})
         if of == "odometer_km":
-            found[READING, name, event.at.date().isoformat()] = Said(at, event.key, known)
+            found[READING, name, read_on.get(name, event.at.date().isoformat())] = Said(at, event.key, known)
+        if of != "read_on":
+            found = _newest(found, {(kind, name, of): Said(at, event.key, known)})
     return found
 
 
@@ -134,8 +141,13 @@ def join(one: CustomerState, other: CustomerState) -> CustomerState:
         wishes=_newest(one.wishes, other.wishes),
         consents=_newest_permissions(one.consents, other.consents),
         details=_newest_details(one.details, other.details),
+        since=_oldest(one.since, other.since),
         version=max(one.version, other.version),
     )
+
+
+def _oldest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {**one, **{reference: min(at, one.get(reference, at)) for reference, at in other.items()}}
 
 
 Key = TypeVar("Key")
@@ -161,6 +173,23 @@ def _newest_permissions(
     return joined
 
 
+def oldest(states: Iterable[CustomerState]) -> CustomerState:
+    """The profile that names its customer: the one first seen first; of two at the same moment, the one with the smaller id."""
+    return min(states, key=lambda each: (each.first_seen, each.customer_id))
+
+
+def seen_as(profile: str, version: int, group: Collection[str], known: Mapping[str, CustomerState]) -> CustomerState:
+    """What is to be published under a profile's id: the whole customer where it is the oldest profile, else into whom it was merged.
+
+    `known`: what is known of each profile.
+    """
+    states = [known[member] for member in sorted(group) if member in known]
+    home = oldest(states).customer_id
+    if home == profile:
+        return replace(reduce(join, states), customer_id=home, members=frozenset(group), version=version)
+    return CustomerState(profile, frozenset((profile,)), frozenset(), known[profile].first_seen, merged_into=home, version=version)
+
+
 def as_published(state: CustomerState) -> CustomerPublished:
     """The state in the words of the contract."""
     newest = sorted(((said.at, name) for name, said in state.traits.items() if said.value is not None), reverse=True)[:PUBLISHED_TRAITS]
@@ -173,6 +202,7 @@ def as_published(state: CustomerState) -> CustomerPublished:
         traits={name: state.traits[name].value for _, name in sorted(newest, key=lambda item: item[1])},
         consents=tuple(_consent(key, said) for key, said in sorted(state.consents.items())),
         first_seen_at=moment(state.first_seen),
+        merged_into=state.merged_into,
         **wishes,
     )
 
@@ -184,7 +214,7 @@ def _consent(key: tuple[str, str], said: Permission) -> Consent:
 
 def after_all_said(state: CustomerState, now: datetime) -> datetime:
     """The first moment from now on at which a word is the last one: some source's clock may be ahead."""
-    said = (each.at for group in (state.traits, state.wishes, state.consents) for each in group.values())
+    said = (each.at for group in (state.traits, state.wishes, state.consents, state.details) for each in group.values())
     # What is stored has milliseconds.
     return max(now, moment(max(said, default=0)) + timedelta(milliseconds=1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Generic
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from services.identity.domain.faults import explain
 from services.identity.domain.references import NamesNobody, Naming
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
-from shared.contracts.customers import ConsentChanged, CustomerIdentified
+from shared.contracts.customers import ConsentChanged, CustomerIdentified, MergeRequested, SplitRequested
 from shared.contracts.envelope import EVENT_BYTES_MAX, Data, Event, EventData
 from shared.contracts.fast import fast_decoder, fast_struct
 from shared.contracts.interactions import InteractionRecorded
@@ -24,6 +24,8 @@ SEPARATOR = "\x1f"
 SOURCE_TOPICS = (PURCHASES, INTERACTIONS, CUSTOMER_UPDATES)
 TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in topic.carries}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+REQUESTS = frozenset({MergeRequested.event_type, SplitRequested.event_type})
+"""What only Dear's own API sends: who may ask for it is decided there."""
 FIRST_YEAR, LAST_YEAR = 1970, 2099
 """No shop has events of other years; those who count days from 1970 need not be able to."""
 _LARGEST_STORED = 2**63
@@ -59,6 +61,18 @@ class SourceEvent(msgspec.Struct, frozen=True, gc=False):
     @property
     def topic(self) -> Topic:
         return TOPIC_OF_TYPE[self.type]
+
+    @property
+    def asks_about(self) -> tuple[str, ...]:
+        """The profiles that a request to merge or split names."""
+        if self.type == MergeRequested.event_type:
+            return (self.data.customer_id, self.data.other_id)
+        return (self.data.customer_id, *self.data.profiles) if self.type == SplitRequested.event_type else ()
+
+    @property
+    def at_us(self) -> int:
+        """In microseconds since 1970."""
+        return (self.at - EPOCH) // timedelta(microseconds=1)
 
     @property
     def id(self) -> str:
@@ -106,6 +120,8 @@ def _kept(kind: str, event: Any, naming: Naming) -> SourceEvent:
     at = _possible(event.time)
     _check_name(event)
     data, references, dropped = _with_references(kind, event.data, naming)
+    if kind == CustomerIdentified.event_type:
+        _check_days(data.assets, at)
     kept = _KEPT[kind](specversion=event.specversion, id=event.id, source=event.source, type=kind, time=at, data=data)
     value = _encoder.encode(kept)
     return SourceEvent(
@@ -154,8 +170,9 @@ def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[s
     """
     if kind == CustomerIdentified.event_type:
         _check_integers(data.traits, "traits")
-        _check_days(data.assets)
         return _with_several(data, [naming.read(each, data.traits.get("store")) for each in data.references])
+    if kind in REQUESTS:
+        return data, (), ()
     if kind == InteractionRecorded.event_type:
         _check_integers(data.properties, "properties")
     if data.reference is None:
@@ -182,14 +199,17 @@ def _nobody(path: str, *rules: NamesNobody) -> Refused:
     return Refused(RejectReason.NAMES_NOBODY, f"{path}: names nobody ({why}); say whom it is about")
 
 
-def _check_days(assets: Any) -> None:
+def _check_days(assets: Any, at: datetime) -> None:
     for asset in assets:
-        for name in ("since", "serviced_on", "warranty_ends_on", "renews_on"):
+        for name in ("since", "serviced_on", "warranty_ends_on", "renews_on", "read_on"):
             day = getattr(asset, name)
             try:
                 _ = day is None or date.fromisoformat(day)
             except ValueError as error:
                 raise Refused(RejectReason.INVALID, f"data/assets: {name} is no day of the calendar") from error
+        # East of Greenwich it may be tomorrow already.
+        if asset.read_on is not None and date.fromisoformat(asset.read_on) > at.date() + timedelta(days=1):
+            raise Refused(RejectReason.INVALID, "data/assets: read_on is later than the event")
 
 
 def _check_integers(values: dict[str, object], name: str) -> None:

@@ -51,6 +51,11 @@ class Graves:
         grave = self.of(reference)
         return new_profile_id(reference) if grave is None else derived_id("profile", reference, grave.request_id)
 
+    def cover(self, reference: str, at: int) -> bool:
+        """Does a reference that an event of then names mean somebody who was erased since?"""
+        grave = self.of(reference)
+        return grave is not None and at <= grave.until
+
     def newest_of(self, references: Iterable[str]) -> Grave | None:
         """The grave of those references that reaches farthest."""
         if not self.by_digest:

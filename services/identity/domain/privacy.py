@@ -30,6 +30,10 @@ class Kind(StrEnum):
     ERASURE = "erasure"
 
 
+APPENDING = (Kind.OBJECTION, Kind.RECTIFICATION)
+"""What is answered by saying something, as any source does."""
+
+
 class Retained(StrEnum):
     """What a retention rule may be about."""
 
@@ -63,11 +67,13 @@ class Request:
     customer_id: str
     members: tuple[str, ...]
     requested_at: datetime
-    """By the service's clock, which a replay has of its own: what happened later is not erased."""
+    """By the service's clock, which a replay has of its own: what happened later is not erased. What is said is dated so."""
     received_at: datetime
     """By the wall's clock, as all times below."""
     settled_from: datetime | None = None
     done_at: datetime | None = None
+    profile: str = ""
+    """By which they asked. Customers merge and split: whom it is about is settled when the work begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,22 @@
-"""Which profile an event's references mean."""
+"""Which profile an event's references mean, and which of them are not to be believed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from services.identity.domain.references import REFERENCE_TYPES
+from services.identity.domain.trust import NO_RULES, Rules, Since, Verdict, kind_of, limit_of
 from shared.contracts.envelope import derived_id
 
-MERGES_OFF = "merges_off"
-"""The rule by which a reference that belongs to another profile stays where it is."""
+Held = Mapping[str, Since]
+"""Profile -> what its customer is called, and since when."""
+_STRENGTH = {kind: place for place, kind in enumerate(REFERENCE_TYPES)}
+
+
+def by_strength(reference: str) -> tuple[int, str]:
+    """Sorts references, the strongest first."""
+    return _STRENGTH[kind_of(reference)], reference
 
 
 def new_profile_id(reference: str) -> str:
@@ -17,19 +25,89 @@ def new_profile_id(reference: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Demoted:
+    """A reference that an event names and that says nothing about who it is, and why."""
+
+    reference: str
+    rule: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
-    """The profile meant, the references that become its own, and those that stay with another."""
+    """The profile meant, the references that become its own, those that belong to another, and those that do not count."""
 
     profile: str
     added: tuple[str, ...]
     elsewhere: tuple[str, ...]
+    demoted: tuple[Demoted, ...] = ()
+    trusted: tuple[str, ...] = ()
+    """Those that count, strongest first."""
 
 
-def resolve(references: tuple[str, ...], known: Mapping[str, str], begin: Callable[[str], str] = new_profile_id) -> Resolution:
-    """The first reference that is known says who this is; where none is, a profile begins with the first."""
-    profile = next((known[each] for each in references if each in known), None) or begin(references[0])
+def resolve(
+    references: Sequence[str],
+    known: Mapping[str, str],
+    rules: Rules = NO_RULES,
+    held: Held | None = None,
+    at: int = 0,
+    *,
+    begin: Callable[[str], str] = new_profile_id,
+) -> Resolution:
+    """The strongest reference that is known says who this is; where none is, a profile begins with the strongest.
+
+    A weak reference gives nobody who is known by a strong one another strong one: it may be a family's phone, or a shop's device.
+    Where a new reference would break a limit, the weakest reference whose absence mends it does not count.
+    `begin`: the id of the profile that begins with a reference.
+    """
+    if len(references) == 1:
+        # The hot path: a sale names one.
+        profile = known.get(references[0])
+        added = () if profile else tuple(references)
+        return Resolution(profile or begin(references[0]), added, (), (), tuple(references))
+    usable = sorted(references, key=lambda each: _STRENGTH[kind_of(each)])
+    usable, too_weak = _without_weak_ties(usable, known, rules, held or {})
+    usable, too_many = _within_limits(usable, lambda some: _broken(some, known, rules, held or {}, at))
+    profile = _meant(usable, known, begin)
     return Resolution(
         profile=profile,
-        added=tuple(each for each in references if each not in known),
-        elsewhere=tuple(each for each in references if known.get(each, profile) != profile),
+        added=tuple(each for each in usable if each not in known),
+        elsewhere=tuple(each for each in usable if known.get(each, profile) != profile),
+        demoted=(*too_weak, *too_many),
+        trusted=tuple(usable),
     )
+
+
+def _meant(references: Sequence[str], known: Mapping[str, str], begin: Callable[[str], str] = new_profile_id) -> str:
+    return next((known[each] for each in references if each in known), None) or begin(references[0])
+
+
+def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: Rules, held: Held) -> tuple[list[str], list[Demoted]]:
+    demoted: list[Demoted] = []
+    while (tie := next((each for each in references if each in known), None)) is not None:
+        profile, has_new = known[tie], any(rules.is_strong(each) for each in references if each not in known)
+        if rules.is_strong(tie) or not has_new or not any(map(rules.is_strong, held.get(profile, ()))):
+            break
+        demoted += [Demoted(each, Verdict.WEAK_REFERENCE) for each in references if known.get(each) == profile]
+        references = [each for each in references if known.get(each) != profile]
+    return references, demoted
+
+
+def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, at: int) -> Verdict | None:
+    """The limit that the new ones among these references would break."""
+    profile = _meant(references, known)
+    kinds = {kind_of(each) for each in references if each not in known}
+    # Those of them that the profile has may have come to it only now.
+    own = {each: at for each in references if known.get(each, profile) == profile}
+    broken = rules.broken({**own, **held.get(profile, {})}, kinds, [kind_of(each) for each in references]) if kinds else None
+    return limit_of(broken) if broken else None
+
+
+def _within_limits(references: list[str], broken: Callable[[Sequence[str]], Verdict | None]) -> tuple[list[str], list[Demoted]]:
+    """Strongest first; leaves out the weakest whose absence mends what is broken, and where no single one does, the weakest."""
+    demoted: list[Demoted] = []
+    while len(references) > 1 and (rule := broken(references)) is not None:
+        without = ([each for each in references if each != out] for out in reversed(references))
+        rest = next((some for some in without if broken(some) is None), references[:-1])
+        demoted += [Demoted(each, rule) for each in references if each not in rest]
+        references = rest
+    return references, demoted

@@ -1,4 +1,4 @@
-"""The database `identity`: references, profiles, customers, consents, the timeline and how far it has come, API keys."""
+"""The database `identity`: references, profiles, merges, customers, consents, the timeline and how far it has come, API keys."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from services.identity.store.consent_texts import ConsentTextDocument
 from services.identity.store.customers import ConsentDocument, CustomerDocument
 from services.identity.store.graves import ErasureCountDocument, EventGraveDocument, GraveDocument
 from services.identity.store.keys import KeysDocument
+from services.identity.store.merges import LastNumberDocument, MergeDocument
 from services.identity.store.names import NameDocument
 from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
@@ -18,7 +19,7 @@ from services.identity.store.vault import ProfileKeyDocument
 DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
-    OutcomeDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
+    OutcomeDocument, MergeDocument, LastNumberDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
     ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
     RetentionDocument, ProfileKeyDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import mongoengine as me
-from pymongo import InsertOne, ReplaceOne
+from pymongo import InsertOne, ReplaceOne, UpdateMany
 from pymongo.results import BulkWriteResult
 
 from services.identity.domain.customers import CustomerState, Detail, Permission, Said, microseconds
@@ -17,7 +17,10 @@ from shared.mongo import find_by, insert_new, portions, refused_as_duplicates
 
 
 class CustomerDocument(me.Document):
-    """One customer. All that reaches a person, or names one, is in `contact` and nowhere else here."""
+    """What is known of one profile, and the version under which its id is published.
+
+    All that reaches a person, or names one, is in `contact` and nowhere else here.
+    """
 
     meta = {"db_alias": "identity", "collection": "customers", "auto_create_index": False}  # noqa: RUF012 - mongoengine's way
 
@@ -63,19 +66,22 @@ def load(customer_ids: Iterable[str]) -> dict[str, CustomerState]:
     return {found["_id"]: _state(found) for found in find_by_ids(_customers(), customer_ids)}
 
 
-_ITS_CUSTOMER: tuple[dict[str, Any], ...] = (
+_ITS_PROFILE: tuple[dict[str, Any], ...] = (
+    {"$lookup": {"from": "customers", "localField": "profile", "foreignField": "_id", "as": "customer"}},
+    {"$unwind": "$customer"},
     {"$lookup": {"from": "profiles", "localField": "profile", "foreignField": "_id", "as": "home"}},
     {"$unwind": "$home"},
-    {"$lookup": {"from": "customers", "localField": "home.customer", "foreignField": "_id", "as": "customer"}},
-    {"$unwind": "$customer"},
 )
 
 
-def with_reference(reference: str) -> CustomerState | None:
-    """The customer that a reference means: three collections asked at once, for whoever asks stands at a till."""
-    pipeline = [{"$match": {"_id": reference}}, *_ITS_CUSTOMER]
+def with_reference(reference: str) -> tuple[CustomerState, bool] | None:
+    """The profile that a reference belongs to, and whether decisions on merging may concern it.
+
+    Three collections are asked at once, for whoever asks stands at a till.
+    """
+    pipeline = [{"$match": {"_id": reference}}, *_ITS_PROFILE]
     found = next(iter(collection_of(ReferenceDocument).aggregate(pipeline)), None)
-    return None if found is None else _state(found["customer"])
+    return None if found is None else (_state(found["customer"]), bool(found["home"].get("linked")))
 
 
 def versions(customer_ids: Iterable[str]) -> dict[str, int]:
@@ -98,6 +104,13 @@ def _write(state: CustomerState) -> InsertOne[Any] | ReplaceOne[Any]:
     if state.version == 1:
         return InsertOne(document)
     return ReplaceOne({"_id": state.customer_id, "version": state.version - 1}, document)
+
+
+def count_versions_on(customer_ids: Iterable[str]) -> None:
+    """What is to be published under these ids has changed."""
+    writes = [UpdateMany({"_id": {"$in": some}}, {"$inc": {"version": 1}}) for some in portions(customer_ids)]
+    if writes:
+        _customers().bulk_write(writes, ordered=False)
 
 
 def every(page_size: int = 500) -> Iterator[list[CustomerState]]:
@@ -145,9 +158,10 @@ def erase_statements(profiles: Iterable[str]) -> int:
     return sum(collection.delete_many({"profile": {"$in": some}}).deleted_count for some in portions(profiles))
 
 
-def erase(customer_id: str) -> None:
-    """Delete a customer."""
-    _customers().delete_one({"_id": customer_id})
+def erase(customer_ids: Iterable[str]) -> None:
+    """Delete what is known of these profiles."""
+    for some in portions(customer_ids):
+        _customers().delete_many({"_id": {"$in": some}})
 
 
 def _document(state: CustomerState) -> dict[str, Any]:
@@ -162,6 +176,7 @@ def _document(state: CustomerState) -> dict[str, Any]:
         ],
         "contact": {
             "references": sorted(state.references),
+            "since": [[reference, at] for reference, at in state.since.items()],
             # Lists, not maps: a trait may have a name that no database takes as a field's.
             "traits": [_kept(name, said) for name, said in state.traits.items()],
             "wishes": [_kept(name, said) for name, said in state.wishes.items()],
@@ -184,6 +199,7 @@ def _state(document: dict[str, Any]) -> CustomerState:
         customer_id=document["_id"],
         members=frozenset(document["members"]),
         references=frozenset(contact["references"]),
+        since=dict(contact.get("since", ())),
         first_seen=document["first_seen"],
         traits=_said(contact["traits"]),
         wishes=_said(contact["wishes"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,33 +11,36 @@ from pymongo import ReturnDocument
 
 from services.identity.domain.privacy import Kind, Request, State
 from services.identity.store.bulk import collection_of
-from shared.mongo import insert_new
+from shared.mongo import find_by, insert_new
 
 CHUNK_BYTES = 4_000_000
 """A document has at most 16 MB."""
 
 
 class PrivacyRequestDocument(me.Document):
-    """One request. What is personal in it (`changes`) goes as soon as it was appended."""
+    """One request. What is personal in it (`changes`, `events`) goes as soon as it is in force."""
 
-    meta = {"db_alias": "identity", "collection": "privacy_requests", "auto_create_index": False, "indexes": ["state"]}  # noqa: RUF012
+    meta = {"db_alias": "identity", "collection": "privacy_requests", "auto_create_index": False, "indexes": ["state", "members"]}  # noqa: RUF012
 
     request_id = me.StringField(primary_key=True)
     kind = me.StringField(required=True)
     state = me.StringField(required=True)
     round = me.IntField(required=True)
     customer_id = me.StringField(required=True)
+    profile = me.StringField(required=True)
     members = me.ListField(me.StringField())
     requested_at = me.DateTimeField(required=True)
     received_at = me.DateTimeField(required=True)
     settled_from = me.DateTimeField()
     done_at = me.DateTimeField()
     asked_at = me.DateTimeField()
-    """When the other services were last asked."""
+    """When the other services were last asked in this round."""
     leased_until = me.DateTimeField()
     """By the wall's clock: until then one process works on it."""
     changes = me.StringField()
     """Of a rectification: JSON."""
+    events = me.ListField(me.ListField(me.StringField()))
+    """What is to be said: id, reference, event as JSON."""
     counts = me.DictField()
     digests = me.ListField(me.StringField())
     proof = me.DictField()
@@ -82,6 +85,7 @@ def create(request: Request, changes: str | None) -> dict[str, Any]:
         "state": request.state,
         "round": request.round,
         "customer_id": request.customer_id,
+        "profile": request.profile,
         "members": list(request.members),
         "requested_at": request.requested_at,
         "received_at": request.received_at,
@@ -116,6 +120,16 @@ def change(request_id: str, **fields: Any) -> None:
     _requests().update_one({"_id": request_id}, {"$set": fields})
 
 
+def begin(request: Request, events: Sequence[tuple[str, str, str]]) -> None:
+    """Begin the request's round, with whom it is about and what is to be said of them; a round begins once, and so is one thing only."""
+    about = {"customer_id": request.customer_id, "members": list(request.members), "requested_at": request.requested_at}
+    said = {"events": [list(each) for each in events], "changes": None}
+    # An erasure counts over both rounds; whatever else begins again does so about others.
+    counted: dict[str, Any] = {} if request.kind is Kind.ERASURE else {"counts": {}}
+    begun = {"state": State.WORKING, "round": request.round, "asked_at": None, **about, **said, **counted}
+    _requests().update_one({"_id": request.request_id, "round": request.round - 1, "state": {"$ne": State.DONE}}, {"$set": begun})
+
+
 def raise_counts(request_id: str, service: str, counts: Mapping[str, int]) -> None:
     """Note how much was found; of what is found again after a crash, when some of it was deleted already, the most stays."""
     most = {f"counts.{service}.{name}": count for name, count in counts.items()}
@@ -141,11 +155,12 @@ def request_of(document: Mapping[str, Any]) -> Request:
         document["received_at"],
         document.get("settled_from"),
         document.get("done_at"),
+        document.get("profile") or document["customer_id"],
     )
 
 
 def add_answer(answer: Any) -> None:
-    """Keep a part of an answer; one that is there already stays."""
+    """Keep a part of an answer, as long as it is waited for; one that is there already stays."""
     document = {
         "_id": f"{answer.request_id}/{answer.round}/{answer.profile_id}/{answer.service}/{answer.part}",
         "request_id": answer.request_id,
@@ -157,7 +172,8 @@ def add_answer(answer: Any) -> None:
         "counts": [list(item) for item in answer.counts.items()],
         "records": list(answer.records),
     }
-    if find(answer.request_id) is not None:
+    request = find(answer.request_id)
+    if request is not None and request["state"] != State.DONE:
         insert_new(collection_of(PrivacyAnswerDocument), [document])
 
 
@@ -197,9 +213,10 @@ def forget_archive(request_id: str) -> bool:
     return bool(collection_of(ArchiveDocument).delete_many({"request_id": request_id}).deleted_count)
 
 
-def of_customer(customer_id: str) -> list[dict[str, Any]]:
-    """The requests of one customer."""
-    return list(_requests().find({"customer_id": customer_id}))
+def of_profiles(profiles: Iterable[str]) -> list[dict[str, Any]]:
+    """The requests that are about some of these profiles."""
+    found = {each["_id"]: each for each in find_by(_requests(), profiles, field="members")}
+    return [found[request_id] for request_id in sorted(found)]
 
 
 def archives_before(moment: datetime, limit: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which reference belongs to which profile, and which profile to which customer."""
+"""Which reference belongs to which profile, and which profiles decisions on merging concern."""
 
 from __future__ import annotations
 
@@ -21,12 +21,22 @@ class ReferenceDocument(me.Document):
 
 
 class ProfileDocument(me.Document):
-    """One profile, and the customer that it belongs to now."""
+    """One profile. Most are customers by themselves: only those that a decision ever concerned are looked up among the decisions."""
 
-    meta = {"db_alias": "identity", "collection": "profiles", "auto_create_index": False}  # noqa: RUF012 - mongoengine's way
+    meta = {  # noqa: RUF012 - mongoengine's way
+        "db_alias": "identity",
+        "collection": "profiles",
+        "auto_create_index": False,
+        "indexes": [{"fields": ["absorbed"], "sparse": True}],
+    }
 
     profile_id = me.StringField(primary_key=True)
-    customer = me.StringField(required=True)
+    linked = me.BooleanField()
+    """Some decision may concern it; written before the decision is."""
+    absorbed = me.BooleanField()
+    """It is part of another customer, as was last published; for counting."""
+    published = me.IntField()
+    """The version that `absorbed` is of."""
 
 
 def _references() -> Any:
@@ -49,14 +59,36 @@ def claim(profiles: Mapping[str, str]) -> dict[str, str]:
     return profiles_of(documents[index]["_id"] for index in taken)
 
 
-def customers_of(profiles: Iterable[str]) -> dict[str, str]:
-    """The customers of those profiles that have one."""
-    return {found["_id"]: found["customer"] for found in find_by_ids(_profiles(), profiles)}
+def add_profiles(profiles: Collection[str]) -> set[str]:
+    """Make profiles, each a customer by itself; those that exist stay as they are. Returns those that were made."""
+    documents = [{"_id": profile} for profile in profiles]
+    taken = insert_new(_profiles(), documents)
+    return {each["_id"] for each in documents} - {documents[index]["_id"] for index in taken}
 
 
-def add_profiles(profiles: Collection[str]) -> None:
-    """Make profiles, each a customer by itself; those that exist stay as they are."""
-    insert_new(_profiles(), [{"_id": profile, "customer": profile} for profile in profiles])
+def linked(profiles: Iterable[str]) -> set[str]:
+    """Those of these profiles that decisions may concern."""
+    return {found["_id"] for found in find_by_ids(_profiles(), profiles, {"linked": 1}) if found.get("linked")}
+
+
+def link(profiles: Iterable[str]) -> None:
+    """A decision is about to concern these profiles."""
+    for some in portions(profiles):
+        _profiles().update_many({"_id": {"$in": some}}, {"$set": {"linked": True}})
+
+
+def note_absorbed(absorbed: Mapping[str, tuple[bool, int]]) -> None:
+    """Profile -> whether it is part of another customer, and the version of that; an older version changes nothing."""
+    for profile, (is_absorbed, version) in absorbed.items():
+        change: dict[str, Any] = {"$set": {"published": version, **({"absorbed": True} if is_absorbed else {})}}
+        if not is_absorbed:
+            change["$unset"] = {"absorbed": ""}
+        _profiles().update_one({"_id": profile, "published": {"$not": {"$gt": version}}}, change)
+
+
+def count_absorbed() -> int:
+    """How many profiles are part of another customer."""
+    return int(_profiles().count_documents({"absorbed": True}))
 
 
 def erase(references: Iterable[str], profiles: Collection[str]) -> None:

@@ -132,10 +132,15 @@ def seal(entries: Sequence[Entry]) -> None:
             entry.document["event"], entry.document["sealed_for"] = text, entry.document["profile"]
 
 
-def set_profiles(profiles: dict[str, str]) -> None:
-    """Correct the profile of events whose reference another process gave away meanwhile."""
-    for key, profile in profiles.items():
-        _events().update_one({"_id": key}, {"$set": {"profile": profile}})
+def set_profiles(moved: Mapping[str, tuple[str, bytes]]) -> None:
+    """Correct the profile of events whose reference another process gave away meanwhile, and seal them for it.
+
+    `moved`: name -> profile, event. Under the key of whom it is not about, it would be lost when that one is erased.
+    """
+    sealed = vault.in_use().seal([(profile, key, event) for key, (profile, event) in moved.items()])
+    for (key, (profile, event)), text in zip(moved.items(), sealed, strict=True):
+        kept = {"profile": profile} if text is event else {"profile": profile, "event": text, "sealed_for": profile}
+        _events().update_one({"_id": key}, {"$set": kept})
 
 
 def _slice_documents(topic_id: str, partition: int, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
@@ -231,6 +236,11 @@ def sealed_or_not(profiles: Iterable[str], page_size: int = PAGE_ROWS) -> Iterat
     """The same without what they say, so also of those whose key was destroyed."""
     found = find_by(_events(), profiles, {"origin": 1, "profile": 1}, field="profile")
     return in_pages(found, page_size)
+
+
+def named(keys: Iterable[str]) -> list[dict[str, Any]]:
+    """The events of these names, without what they say."""
+    return list(find_by_ids(_events(), keys, {"origin": 1, "profile": 1}))
 
 
 def erase(events: Sequence[dict[str, Any]]) -> None:

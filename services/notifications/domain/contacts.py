@@ -35,6 +35,10 @@ class _Published(Protocol):
     @property
     def version(self) -> int: ...
     @property
+    def members(self) -> tuple[str, ...]: ...
+    @property
+    def merged_into(self) -> str | None: ...
+    @property
     def references(self) -> tuple[str, ...]: ...
     @property
     def traits(self) -> dict[str, Scalar]: ...
@@ -68,6 +72,10 @@ class Contact:
     language: str | None = None
     time_zone: str | None = None
     first_name: str | None = None
+    members: tuple[str, ...] = ()
+    """All profiles that are this customer, under whose ids it may have been written to; empty means its own only."""
+    merged_into: str | None = None
+    """The customer that it is part of, of one that is none by itself any more."""
 
     def allows(self, purpose: Purpose, channel: Channel) -> bool:
         """Marketing needs a yes; service messages need only the absence of a no."""
@@ -104,10 +112,12 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A marketing message that went out, or may have: what frequency caps count."""
+    """A marketing message that went out, or may have: what frequency caps count. `to` is the profile that it was for."""
 
     channel: Channel
     at: datetime
+    program: str = ""
+    to: str = ""
 
 
 def contact_of(published: _Published) -> Contact:
@@ -121,13 +131,20 @@ def contact_of(published: _Published) -> Contact:
         language=published.language,
         time_zone=published.time_zone,
         first_name=_first_name(published.traits),
+        members=published.members if len(published.members) > 1 else (),
+        merged_into=published.merged_into,
     )
 
 
+def profiles_of(customer_id: str, contact: Contact | None) -> frozenset[str]:
+    """The ids under which somebody may have been written to who is now known by this one."""
+    return frozenset((customer_id, contact.customer_id, *contact.members)) if contact else frozenset((customer_id,))
+
+
 def suppression_subjects(customer_id: str, contact: Contact | None) -> tuple[str, ...]:
-    """The subjects under which a suppression can name this customer: the customer, each address, an e-mail's domain."""
+    """The subjects under which a suppression can name this customer: each of its profiles, each address, an e-mail's domain."""
     addresses = contact.addresses if contact else {}
-    subjects = [f"customer:{customer_id}"]
+    subjects = [f"customer:{profile}" for profile in sorted(profiles_of(customer_id, contact))]
     for channel, address in addresses.items():
         subjects.append(address_subject(channel, address))
         if channel == "email":

@@ -47,6 +47,11 @@ class Proposal:
     purpose: Purpose
     expires_at: datetime
     waited: timedelta = timedelta(0)
+    program: str | None = None
+    to: str = ""
+    """The profile that it is for."""
+    open_since: datetime | None = None
+    """What its program sent before then is no longer open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ Verdict = Send | Deferred | Suppressed
 def may_send(
     message: Proposal, contact: Contact | None, *, sent: Sequence[Sent], suppressions: Collection[Suppression], now: datetime, rules: Rules
 ) -> Verdict:
-    """The first reason against, in this order: expired, unknown customer, suppression list, consent, address, quiet hours, caps.
+    """The first reason against, in this order: expired, unknown customer, suppression list, consent, address, quiet hours, repeat, caps.
 
     Expiry comes first because nothing else matters after it. What the customer said comes before what we could technically do.
     Caps come after quiet hours, because a refusal is for ever and the count may be another one in the morning.
@@ -97,9 +102,16 @@ def may_send(
     until = rules.quiet_hours.end_after(now, zone_named(contact.time_zone, rules.home_zone))
     if until is not None:
         return Deferred(until, Reason.QUIET_HOURS) if until < message.expires_at else Suppressed(Reason.QUIET_HOURS)
+    if message.purpose == "marketing" and any(_is_repeated_by(message, one) for one in sent):
+        return Suppressed(Reason.REPEAT)
     if message.purpose == "marketing" and any(_is_reached(cap, message.channel, sent, now) for cap in rules.caps):
         return Suppressed(Reason.FREQUENCY_CAP)
     return Send(address)
+
+
+def _is_repeated_by(message: Proposal, sent: Sent) -> bool:
+    """Does the customer have an open offer of the same program already, made to another of the profiles that turned out to be one?"""
+    return sent.program == message.program and sent.to != message.to and message.open_since is not None and sent.at > message.open_since
 
 
 def _is_reached(cap: Cap, channel: Channel, sent: Sequence[Sent], now: datetime) -> bool:

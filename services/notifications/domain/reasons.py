@@ -15,6 +15,7 @@ class Reason(StrEnum):
     NO_CONSENT = "no_consent"
     NO_ADDRESS = "no_address"
     QUIET_HOURS = "quiet_hours"
+    REPEAT = "repeat"
     FREQUENCY_CAP = "frequency_cap"
     # The hand-over.
     RECIPIENT_REFUSED = "recipient_refused"

@@ -26,6 +26,8 @@ class ContactDocument(me.Document):
     language = me.StringField()
     time_zone = me.StringField()
     first_name = me.StringField()
+    members = me.ListField(me.StringField())
+    merged_into = me.StringField()
 
 
 def save(contacts: Mapping[str, Contact | None]) -> None:
@@ -40,13 +42,36 @@ def save(contacts: Mapping[str, Contact | None]) -> None:
 
 
 def read(customer_ids: Collection[str]) -> dict[str, Contact]:
-    """The contacts of these customers that are known."""
+    """The contacts of these customers that are known; of one that is part of another customer, that one's."""
+    found = _read(customer_ids)
+    # Versions of different customers come in any order, so one may still name another that itself was merged since.
+    asked: set[str] = set()
+    while missing := {each.merged_into for each in found.values() if each.merged_into is not None} - found.keys() - asked:
+        asked |= missing
+        found.update(_read(missing))
+    homes = {customer_id: _home(found[customer_id], found) for customer_id in customer_ids if customer_id in found}
+    return {customer_id: home for customer_id, home in homes.items() if home is not None}
+
+
+def _read(customer_ids: Collection[str]) -> dict[str, Contact]:
     return {document["_id"]: _contact(document) for document in find_by(ContactDocument._get_collection(), customer_ids)}
+
+
+def _home(contact: Contact, found: Mapping[str, Contact]) -> Contact | None:
+    """Whom to write to; nobody while the customer that it is part of is not known yet, or the two still name each other."""
+    passed: set[str] = set()
+    home: Contact | None = contact
+    while home is not None and home.merged_into is not None:
+        if home.customer_id in passed:
+            return None
+        passed.add(home.customer_id)
+        home = found.get(home.merged_into)
+    return home
 
 
 def count() -> int:
     """How many customers are known."""
-    total: int = ContactDocument._get_collection().count_documents({})
+    total: int = ContactDocument._get_collection().count_documents({"merged_into": None})
     return total
 
 
@@ -65,6 +90,8 @@ def _document(contact: Contact) -> dict[str, Any]:
         "language": contact.language,
         "time_zone": contact.time_zone,
         "first_name": contact.first_name,
+        "members": list(contact.members),
+        "merged_into": contact.merged_into,
     }
 
 
@@ -78,4 +105,6 @@ def _contact(document: Mapping[str, Any]) -> Contact:
         language=document["language"],
         time_zone=document["time_zone"],
         first_name=document["first_name"],
+        members=tuple(document.get("members", ())),
+        merged_into=document.get("merged_into"),
     )

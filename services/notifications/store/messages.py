@@ -102,12 +102,14 @@ def due(partitions: Collection[int], now: datetime, wall: datetime, limit: int) 
 
 
 def history(customer_ids: Collection[str], since: datetime) -> dict[str, list[Sent]]:
-    """The marketing messages that went out to these customers since then, or may have."""
+    """The marketing messages that went out to these profiles since then, or may have."""
     wanted = {"claimed_at": {"$gt": since}, "state": {"$in": list(COUNTED_BY_CAPS)}, "purpose": "marketing"}
-    kept = {"customer_id": 1, "channel": 1, "claimed_at": 1}
+    kept = {"customer_id": 1, "channel": 1, "claimed_at": 1, "program": 1}
     sent: dict[str, list[Sent]] = defaultdict(list)
     for document in find_by(_collection(), customer_ids, kept, field="customer_id", **wanted):
-        sent[document["customer_id"]].append(Sent(document["channel"], document["claimed_at"]))
+        sent[document["customer_id"]].append(
+            Sent(document["channel"], document["claimed_at"], document["program"], document["customer_id"])
+        )
     return sent
 
 

@@ -68,6 +68,23 @@ def test_an_odometer_is_read_again_without_saying_the_rest_again() -> None:
     assert (asset.label, asset.odometer_km, list(asset.readings.values())) == ("D-Max", 600, [100, 600])
 
 
+def test_a_reading_that_was_wrong_is_corrected_on_its_own_day() -> None:
+    wrong = join(
+        said("1", 0, assets=[{"asset_id": "car", "odometer_km": 999_999}]), said("2", 5, assets=[{"asset_id": "car", "odometer_km": 600}])
+    )
+    right = join(wrong, said("3", 9, assets=[{"asset_id": "car", "odometer_km": 100, "read_on": "2026-03-01"}]))
+    (asset,) = assets_of(right)
+    assert (asset.odometer_km, asset.readings) == (600, {SPRING: 100, date(2026, 3, 6): 600})
+    newest = said("4", 10, assets=[{"asset_id": "car", "odometer_km": 650, "read_on": "2026-03-06"}])
+    assert assets_of(join(right, newest))[0].odometer_km == 650
+
+
+def test_an_odometer_was_not_read_in_the_future() -> None:
+    for read_on, expected in (("2026-03-02", SourceEvent), ("2026-03-03", Refusal)):
+        sent = identify("1", assets=[{"asset_id": "car", "odometer_km": 1, "read_on": read_on}])
+        assert isinstance(read_event(json.dumps(sent).encode(), "USD"), expected)
+
+
 def test_a_customer_owns_several_things() -> None:
     state = said("1", 0, assets=[{"asset_id": "tv", "kind": "device"}, {"asset_id": "car", "kind": "vehicle"}])
     assert [(each.asset_id, each.kind) for each in assets_of(state)] == [("car", "vehicle"), ("tv", "device")]

@@ -25,6 +25,8 @@ def test_a_grave_is_found_by_the_key_and_says_nothing_without_it() -> None:
     assert graves.of(CARD) is None
     assert Graves(1, graves.by_digest, partial(reference_digest, b"another key")).of(MAIL) is None
     assert MAIL not in str(graves)
+    assert [graves.cover(MAIL, at) for at in (4, 5, 6)] == [True, True, False]
+    assert not graves.cover(CARD, 4)
 
 
 def test_of_several_graves_the_one_that_reaches_farthest_counts() -> None:
@@ -37,7 +39,7 @@ def test_who_comes_back_begins_another_profile_each_time() -> None:
     first, second = (Graves(1, {DIGEST(CARD): Grave(5, request)}, DIGEST).begin(CARD) for request in ("a", "b"))
     assert len({first, second, new_profile_id(CARD)}) == 3
     assert Graves(1, {DIGEST(CARD): Grave(5, "a")}, DIGEST).begin(MAIL) == new_profile_id(MAIL)
-    assert resolve((CARD,), {}, lambda _: first).profile == first
+    assert resolve((CARD,), {}, begin=lambda _: first).profile == first
 
 
 @pytest.mark.parametrize(

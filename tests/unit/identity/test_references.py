@@ -63,6 +63,7 @@ PLACEHOLDERS = [
     "anonymous:anonymous",
     "line:n/a",
     "phone:undefined",
+    "line:--",
 ]
 
 
@@ -80,7 +81,9 @@ def test_what_names_nobody_says_why(written: str, why: NamesNobody) -> None:
     assert THAI.read(written) is why
 
 
-@pytest.mark.parametrize("written", ["user:nullmann", "email:null@example.com", "loyalty_card:1000", "loyalty_card:0001"])
+@pytest.mark.parametrize(
+    "written", ["user:nullmann", "email:null@example.com", "loyalty_card:1000", "loyalty_card:0a", "user:ไม่มี", "loyalty_card:0001"]
+)
 def test_what_only_looks_like_nothing_is_somebody(written: str) -> None:
     assert THAI.read(written) == written
 

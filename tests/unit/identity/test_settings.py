@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.identity.domain.trust import Limit
 from services.identity.settings import IdentitySettings
 
 
@@ -37,3 +38,21 @@ def test_countries_and_blocked_references_come_from_the_environment(monkeypatch:
 def test_a_country_that_is_none_and_a_reference_that_is_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"no country|no reference"):
         IdentitySettings(**wrong)
+
+
+def test_a_limit_is_given_by_kind_and_the_others_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEAR_REFERENCE_LIMITS", '{"email": {"count": 2, "days": 30}}')
+    monkeypatch.setenv("DEAR_MERGE_REFERENCES", "loyalty_card")
+    rules = IdentitySettings().rules
+    assert (rules.limits["email"], rules.limits["user"]) == (Limit(2, days=30), Limit(1))
+    assert rules.merge_by == {"loyalty_card"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MERGE_REFERENCES", "fax"), ("REFERENCE_LIMITS", '{"fax": {"count": 1}}'), ("BLOCKED_REFERENCES", "2123456")],
+)
+def test_a_reference_of_no_known_kind_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"DEAR_{name}", value)
+    with pytest.raises(ValueError, match="expected"):
+        IdentitySettings()

@@ -31,7 +31,16 @@ from shared.streaming.records import Batch, Record
 
 _CUSTOMER = fast_decoder(
     Event[CustomerPublished],
-    only=("time", "data.customer_id", "data.version", "data.customer_type", "data.consents", "data.first_seen_at", "data.traits"),
+    only=(
+        "time",
+        "data.customer_id",
+        "data.version",
+        "data.customer_type",
+        "data.consents",
+        "data.first_seen_at",
+        "data.traits",
+        "data.merged_into",
+    ),
 )
 _OFFER = fast_decoder(Event[OfferDecided], only=("data.customer_id", "data.program", "data.decided_at"))
 
@@ -176,8 +185,11 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
     for row, event, is_newer in zip(rows.tolist(), newest.values(), newer.tolist(), strict=True):
         if is_newer:
             state.customer_version[row] = event.data.version
-            state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
-            state.consents[row] = consent_bits(event.data.consents)
+            if event.data.merged_into is None:
+                state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
+                state.consents[row] = consent_bits(event.data.consents)
+            # Else its words are published with the customer that it is part of; its row goes by what it said last, but for traits,
+            # which whoever restarts reads from the log, where nobody says them any more.
             since = _milliseconds(event.data.first_seen_at) // DAY_MS
             state.known_since_day[row] = min(int(state.known_since_day[row]), max(since, 0))
     put(state, [event.data for event in newest.values()], state.traits.keys())

@@ -114,6 +114,28 @@ class ConsentChanged(EventData):
     consents: Annotated[tuple[ConsentStatement, ...], Field(min_length=1)]
 
 
+class MergeRequested(EventData):
+    """Somebody who looked into it says that two customers are one."""
+
+    event_type: ClassVar[str] = "dear.MergeRequested"
+
+    customer_id: ProfileId
+    other_id: ProfileId
+    by: Name
+    evidence: Name
+
+
+class SplitRequested(EventData):
+    """Somebody who looked into it says that these profiles of a customer are somebody else: together one other customer."""
+
+    event_type: ClassVar[str] = "dear.SplitRequested"
+
+    customer_id: ProfileId
+    profiles: Annotated[tuple[ProfileId, ...], Field(min_length=1, max_length=64)]
+    by: Name
+    evidence: Name
+
+
 class Consent(Contract):
     """The consent in force for one purpose and channel, and since when."""
 
@@ -139,3 +161,5 @@ class CustomerPublished(EventData):
     language: Name | None = None
     time_zone: Name | None = None
     first_seen_at: Time
+    merged_into: ProfileId | None = None
+    """Of one that is part of another customer now: that customer. Its profile may be a customer again after a split."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from shared.contracts.customers import ConsentChanged, CustomerIdentified, CustomerPublished
+from shared.contracts.customers import ConsentChanged, CustomerIdentified, CustomerPublished, MergeRequested, SplitRequested
 from shared.contracts.dead_letters import EventParked
 from shared.contracts.deliveries import DeliveryRecorded
 from shared.contracts.envelope import EventData
@@ -62,7 +62,7 @@ INTERACTIONS = Topic(
     producers=("web shops", "call centre", "identity", "notifications"), consumers=("identity",), kept_for=WEEK,
 )  # fmt: skip
 CUSTOMER_UPDATES = Topic(
-    "customer-updates-v1", (CustomerIdentified, ConsentChanged), key="customer reference",
+    "customer-updates-v1", (CustomerIdentified, ConsentChanged, MergeRequested, SplitRequested), key="customer reference",
     producers=("web shops", "call centre", "identity", "notifications"), consumers=("identity",), kept_for=WEEK,
 )  # fmt: skip
 PRODUCTS = Topic(

@@ -151,8 +151,10 @@ class Rescoring:
             now_ms = np.full(len(due.rows), worker.now_ms(), dtype=np.int64)
             trigger = replace(worker.trigger(now_ms, Cause.TIME), needs_before=needs_before)
             scores = owned.settle(due.rows, trigger, worker.judgement())
-        self._gathered.setdefault(owned.number, Gathering()).add(scores)
-        self._tallies.setdefault(owned.number, Tally()).add(scores)
+        gathered, tally = self._gathered.setdefault(owned.number, Gathering()), self._tallies.setdefault(owned.number, Tally())
+        for each in scores:
+            gathered.add(each)
+            tally.add(each)
         if owned.turned != EVERY_ROW:
             self._resume_at = time.monotonic() + (owned.change_number - number) / NEW_CHANGES_PER_SECOND
             owned.turned = int(due.rows[-1]) + 1

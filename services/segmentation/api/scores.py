@@ -83,11 +83,11 @@ def add_scores(router: APIRouter) -> None:
 
     @router.get("/v1/customers/{customer_id}/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of(customer_id: str) -> dict[str, Any]:
-        """The scores and segments of one customer."""
-        found = await in_store(store.read_scores, customer_id)
-        if found is None:
+        """The scores and segments of one customer; of who is part of another customer, that one's, under its id."""
+        found = await in_store(store.read_scores_of, (customer_id,))
+        if customer_id not in found:
             raise unknown_customer(customer_id)
-        return customer(found)
+        return customer(found[customer_id])
 
     @router.post("/v1/scores/lookup", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of_many(asked: Lookup) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def add_scores(router: APIRouter) -> None:
     async def history_of(customer_id: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
         """How a customer's scores went, oldest first: a point for each day on which something worth telling changed."""
         points = await in_store(history.read_score_points, customer_id)
-        if not points and await in_store(store.read_scores, customer_id) is None:
+        if not points and not await in_store(store.read_scores_of, (customer_id,)):
             raise unknown_customer(customer_id)
         shown = [point for point in points if point["day"] > points[-1]["day"] - days]
         return {"customer_id": customer_id, "points": [_point(point) for point in shown]}

@@ -167,11 +167,16 @@ async def on_offers(batch: Batch, worker: Worker) -> None:
     """Remember in which weeks programs made a customer offers. A repeat changes nothing."""
     owned = worker.partition(batch.partition)
     await worker.write(owned)
-    offers, rejects = _decoded(_OFFER, batch.records)
+    fresh = owned.positions.new_offers(batch.topic_id, batch.records)
+    offers, rejects = _decoded(_OFFER, fresh)
+    rows = np.zeros(0, dtype=np.int64)
     if offers:
         changed = _apply_offers(owned, offers, worker.reading.codes)
-        owned.touch(changed.rows)
         owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
+        rows = changed.rows
+    if fresh:
+        owned.positions.offers_applied = rejects[0].offset - 1 if rejects else fresh[-1].offset
+        owned.touch(rows)
     await worker.write(owned)
     if rejects:
         raise InvalidEvents(tuple(rejects))

@@ -376,6 +376,8 @@ class Owned:
             resume=positions.resume,
             customers_topic_id=positions.customers_topic_id,
             customers_applied=positions.customers_applied,
+            offers_topic_id=positions.offers_topic_id,
+            offers_applied=positions.offers_applied,
             vector={log.decode(): offset for log, offset in positions.vector.items()},
             parked=[(log.decode(), offset) for log, offset in sorted(positions.parked)],
             doubtful=sorted(positions.doubtful.items()),

@@ -100,12 +100,14 @@ class SegmentationPartitions:
             if owned is None:
                 owned = self._worker.owned[number] = await self._recover(number)
             self._users[number].add(opened.topic)
-        if opened.topic in (OFFERS.name, PRIVACY.name):
-            # What is read of them again changes nothing, so the group's own commits are enough.
+        positions = owned.positions
+        if opened.topic == PRIVACY.name:
+            # What is read of it again changes nothing, so the group's own commits are enough.
             return None
         if opened.topic == PROFILE_ROWS.name:
             return owned.copies.position
-        positions = owned.positions
+        if opened.topic == OFFERS.name:
+            return positions.resume_offers(opened.topic_id)
         return positions.resume if opened.topic == CUSTOMER_EVENTS.name else positions.customers_applied + 1
 
     async def close(self, topic: str, partition: int) -> None:

@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.segmentation.copies import Copies
 from services.segmentation.domain.arrays import ids_from_hex
+from services.segmentation.domain.need_labels import NeedLabels
+from services.segmentation.domain.needs import NeedModel
 from services.segmentation.domain.segments import SHIPPED
 from services.segmentation.domain.told import told
-from shared.contracts.topics import PROFILE_ROWS, SCORES
+from services.segmentation.owned import Owned
+from shared.contracts.topics import CUSTOMER_EVENTS, PROFILE_ROWS, SCORES, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
 from shared.streaming.partitions import partition_for
-from tests.unit.segmentation.bed import Bed, profile
+from shared.streaming.records import Message
+from tests.properties.test_once import assert_news_add_up
+from tests.unit.segmentation.bed import Bed, profile, without
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +180,166 @@ async def test_a_customer_whose_other_rows_have_not_come_stays_as_it_was(tmp_pat
     await bed.publish_customer(FAR, 2, into=ANN)
     await bed.settle()
     assert segments(bed, ANN) == was[0] | {"complainers"}
+
+
+@pytest.mark.parametrize("other", [NEAR, FAR])
+async def test_what_a_paused_owner_says_late_changes_nothing_and_is_written_over(tmp_path: Path, other: str) -> None:
+    bed = await two_customers(tmp_path, other)
+    await merge(bed, other)
+    zombie = bed.worker.owned[partition_of(other)]
+    await bed.crash()
+    await bed.interact(other, 22, "CouponRedeemed")
+    await bed.settle()
+    expected = scores(bed, ANN), segments(bed, ANN), bed.rows[profile(ANN)]["change_number"]
+    zombie.touch(zombie.state.every_row())
+    await bed.bus.publish(PROFILE_ROWS, zombie.copy_messages())
+    await bed.settle()
+    assert (scores(bed, ANN), segments(bed, ANN), bed.rows[profile(ANN)]["change_number"]) == expected
+    # What compaction keeps is the row as it is now.
+    last = {record.key: record for record in bed.bus.records(PROFILE_ROWS)}
+    kept = Copies()
+    kept.take(sorted(last.values(), key=lambda record: record.offset))
+    now = bed.worker.owned[partition_of(ANN)].copies
+    assert {who: copy.written for who, copy in kept.held.items()} == {who: copy.written for who, copy in now.held.items()}
+
+
+async def test_without_looking_at_who_wrote_it_a_late_copy_would_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.segmentation.copies.written_by", lambda _: (0, 0))
+    with pytest.raises(AssertionError):
+        await test_what_a_paused_owner_says_late_changes_nothing_and_is_written_over(tmp_path, FAR)
+
+
+async def test_a_copy_of_who_is_no_member_changes_nothing(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    await merge(bed, FAR)
+    stale = [record for record in bed.bus.records(PROFILE_ROWS) if record.value is not None]
+    await split(bed, FAR)
+    before = scores(bed, ANN), segments(bed, ANN)
+    await bed.bus.publish(PROFILE_ROWS, [Message(record.key or b"", record.value) for record in stale])
+    await bed.settle()
+    assert (scores(bed, ANN), segments(bed, ANN)) == before
+    await bed.crash()
+    assert (scores(bed, ANN), segments(bed, ANN)) == before
+
+
+async def test_a_copy_that_names_another_customer_is_not_this_ones(tmp_path: Path) -> None:
+    """Two homes in one partition: the copy lies there, and still says that its profile belongs to the first."""
+    bed = await two_customers(tmp_path, FAR)
+    await bed.introduce(NEAR)
+    await merge(bed, FAR)
+    await bed.publish_customer(NEAR, 2, FAR)
+    await bed.publish_customer(ANN, 3)
+    await bed.settle()
+    assert scores(bed, NEAR) is None
+    assert scores(bed, ANN)["frequency"] == 2  # type: ignore[index]
+    await bed.publish_customer(FAR, 3, into=NEAR)
+    await bed.settle()
+    assert scores(bed, NEAR)["frequency"] == 1  # type: ignore[index]
+
+
+async def dies_publishing(bed: Bed, topic: Topic, sent_first: int) -> None:
+    bed.bus.fail_publishes(1, topic, sent_first=sent_first, error=Killed())  # type: ignore[arg-type]
+    with pytest.raises(Killed):
+        await bed.settle()
+    await bed.crash()
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("topic", [SEGMENTATION_STATE, PROFILE_ROWS, SEGMENT_CHANGES])
+@pytest.mark.parametrize("sent_first", [0, 1, 10])
+@pytest.mark.parametrize("other", [NEAR, FAR])
+async def test_whoever_dies_while_merging_splitting_or_counting_leaves_nothing_undone(
+    tmp_path: Path, topic: Topic, sent_first: int, other: str
+) -> None:
+    bed = await two_customers(tmp_path, other)
+    await bed.publish_customer(ANN, 2, other)
+    await bed.publish_customer(other, 2, into=ANN)
+    await dies_publishing(bed, topic, sent_first)
+    await bed.settle()
+    assert scores(bed, other) is None
+    assert scores(bed, ANN)["frequency"] == 3  # type: ignore[index]
+    await bed.buy(other, 22, 700)
+    if topic is not SEGMENT_CHANGES:
+        await dies_publishing(bed, topic, sent_first)
+    await bed.settle()
+    assert scores(bed, ANN)["frequency"] == 4  # type: ignore[index]
+    await bed.publish_customer(ANN, 3)
+    await bed.publish_customer(other, 3)
+    await dies_publishing(bed, topic, sent_first)
+    await bed.settle()
+    assert [(scores(bed, who) or {})["frequency"] for who in (ANN, other)] == [2, 2]
+    last = {record.key: record.value for record in bed.bus.records(PROFILE_ROWS)}
+    assert set(last.values()) == {None}
+    assert_news_add_up(bed)
+
+
+async def test_without_saying_every_copy_again_a_death_would_leave_an_old_one(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    await merge(bed, FAR)
+    await bed.buy(FAR, 22, 700)
+    with without(Owned, "owe_copies", lambda _: None):
+        await dies_publishing(bed, PROFILE_ROWS, 0)
+    await bed.settle()
+    assert scores(bed, ANN)["frequency"] == 3  # type: ignore[index]
+
+
+async def test_copies_of_a_lost_log_are_said_again_and_nobody_moves_meanwhile(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    await merge(bed, FAR)
+    before, changes = (scores(bed, ANN), segments(bed, ANN)), bed.distinct_changes
+    await bed.lose(PROFILE_ROWS)
+    await bed.settle()
+    assert (scores(bed, ANN), segments(bed, ANN)) == before
+    assert bed.distinct_changes == changes
+
+
+async def test_a_rebuild_of_merged_customers_is_nobodys_news(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    await merge(bed, FAR)
+    before = scores(bed, ANN) or {}
+    await bed.bus.stop()
+    for path in (tmp_path / "segmentation").glob("*.npz"):
+        path.unlink()
+    await bed.lose(CUSTOMER_EVENTS, SEGMENTATION_STATE, PROFILE_ROWS, SEGMENT_CHANGES)
+    await bed.settle()
+    after = scores(bed, ANN) or {}
+    of_the_row = ("frequency", "recency_days", "realised_minor", "needs", "next_purchase_on")
+    assert [after[name] for name in of_the_row] == [before[name] for name in of_the_row]
+    assert scores(bed, FAR) is None
+    for _ in range(3):
+        await bed.age(0)
+    assert not bed.changes
+    for day in (22, 23, 24):
+        await bed.interact(FAR, day, "CouponRedeemed")
+    await bed.settle()
+    assert {(each["data"]["customer_id"], each["data"]["segment"]) for each in bed.changes} == {(profile(ANN), "coupon_lovers")}
+
+
+async def test_needs_are_those_of_all_profiles(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    bed.judge_needs_by(NeedLabels(_dairy_or_fish(), 1))
+    for day in (30, 31):
+        await bed.shop(ANN, day, "fish")
+    for day in (32, 33, 34):
+        await bed.shop(FAR, day, *["dairy"] * 9)
+    await bed.settle()
+    await bed.age(1)
+    alone = [bed.rows[profile(who)]["need"] for who in (ANN, FAR)]
+    assert len(set(alone)) == 2
+    await merge(bed, FAR)
+    await bed.age(1)
+    assert bed.rows[profile(ANN)]["need"] == alone[1]
+    await split(bed, FAR)
+    await bed.age(1)
+    assert [bed.rows[profile(who)]["need"] for who in (ANN, FAR)] == alone
+
+
+def _dairy_or_fish() -> NeedModel:
+    apart = np.eye(2)
+    return NeedModel(("dairy", "fish"), np.ones(2), apart, apart, (0, 1), ("Dairy", "Fish"), (0.5, 0.5))
 
 
 def test_partitions_are_as_the_tests_need_them() -> None:

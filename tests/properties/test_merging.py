@@ -1,0 +1,339 @@
+"""Whatever order merges, splits, events and copies come in, and whoever dies in between: customers end as if all had been known at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import APIRouter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.segmentation.copies import Copies
+from services.segmentation.domain.models.scoring_model import Market
+from services.segmentation.domain.scoring import Question
+from services.segmentation.domain.segments import SHIPPED
+from services.segmentation.domain.state.merged import Merged
+from services.segmentation.domain.told import told
+from services.segmentation.handlers import on_customer_events, on_customers, on_offers, on_profile_rows
+from services.segmentation.owned import Owned
+from services.segmentation.partitions import SegmentationPartitions
+from services.segmentation.rescoring import Rescoring
+from services.segmentation.worker import Worker
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PROFILE_ROWS, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
+from shared.service import OpenedPartition, Service, Timer
+from shared.streaming.errors import Unavailable
+from shared.streaming.records import Message, StoredRecord
+from tests.properties.test_once import Crash, assert_news_add_up
+from tests.unit.segmentation.bed import Bed, profile, without
+
+PEOPLE = [str(number) for number in range(7)]
+TOPICS = (CUSTOMER_EVENTS, CUSTOMERS, PROFILE_ROWS, OFFERS)
+PATH_DEPENDENT = {segment.name for segment in SHIPPED.by_bit.values() if segment.stays is not None}
+"""Whoever was in stays in for a while: where somebody passed through counts."""
+
+
+@dataclass
+class TwoWorkers(Bed):
+    """Even partitions are one worker's, odd ones another's; each may die alone."""
+
+    workers: list[Worker] = field(default_factory=list)
+    openers: list[SegmentationPartitions] = field(default_factory=list)
+    rescorings: list[Rescoring] = field(default_factory=list)
+    zombies: list[Worker] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PEOPLE, 1))
+    home: dict[str, str] = field(default_factory=lambda: {who: who for who in PEOPLE})
+    compacted_to: dict[int, int] = field(default_factory=dict)
+    day: int = 0
+
+    def _new_worker(self) -> None:
+        self.zombies += self.workers
+        self._begin(0, 1)
+
+    def _begin(self, *which: int) -> None:
+        """Workers in the place of these."""
+        for place in which:
+            Bed._new_worker(self)
+            for parts, part in ((self.workers, self.worker), (self.openers, self.partitions), (self.rescorings, self.rescoring)):
+                parts[place : place + 1] = [part]  # type: ignore[list-item]
+        handlers: dict[Topic, Callable[..., Any]] = {
+            CUSTOMER_EVENTS: on_customer_events, CUSTOMERS: on_customers, PROFILE_ROWS: on_profile_rows, OFFERS: on_offers,
+        }  # fmt: skip
+        self.bus.add(
+            Service(
+                "segmentation",
+                listens={topic: partial(self._handle, handler) for topic, handler in handlers.items()},
+                api=APIRouter(),
+                partitions=self,  # type: ignore[arg-type]
+                timers=tuple(Timer(0.1, rescoring.tick) for rescoring in self.rescorings),
+                start=self._start_both,
+            )
+        )
+
+    async def _handle(self, handler: Callable[..., Any], batch: Any) -> None:
+        await handler(batch, worker=self.workers[batch.partition % 2])
+
+    async def _start_both(self, topic_ids: Mapping[str, str]) -> None:
+        for each in self.openers:
+            await each.start(topic_ids)
+
+    async def open(self, opened: OpenedPartition) -> int | None:
+        return await self.openers[opened.partition % 2].open(opened)
+
+    async def close(self, topic: str, partition: int) -> None:
+        await self.openers[partition % 2].close(topic, partition)
+
+    async def crash(self) -> None:
+        self._compact()
+        await super().crash()
+
+    async def crash_one(self, which: int) -> None:
+        """The other goes on as it is."""
+        self._compact()
+        self.zombies.append(self.workers[which])
+        self._begin(which)
+        await self.bus.start()
+
+    def _compact(self) -> None:
+        """Compaction reaches what the owners have read: it waits an hour."""
+        self.compacted_to = {number: owned.copies.position for worker in self.workers for number, owned in worker.owned.items()}
+
+    async def _read_copies(self, partition: int, start: int) -> Any:
+        records = self.bus.records(PROFILE_ROWS, partition)
+        last = {record.key: record.offset for record in records}
+        reached = self.compacted_to.get(partition, 0)
+        yield [each for each in records if each.offset >= start and (each.offset >= reached or last[each.key] == each.offset)]
+
+    async def late(self, chance: random.Random) -> None:
+        """Whoever owned partitions before wakes up, and says once more what was true then."""
+        for owned in (chance.choice(self.zombies).owned if self.zombies else {}).values():
+            if owned.applying:
+                continue
+            owned.touch(owned.state.every_row())
+            await self.bus.publish(SEGMENTATION_STATE, owned.messages(Market()))
+            await self.bus.publish(PROFILE_ROWS, owned.copy_messages())
+
+    @property
+    def owned(self) -> dict[int, Owned]:
+        return {number: owned for worker in self.workers for number, owned in worker.owned.items()}
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return self._of_each(lambda: Bed.rows.fget(self))  # type: ignore[attr-defined]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        parts = []
+        for self.worker in self.workers:
+            parts.append(Bed.totals.fget(self))  # type: ignore[attr-defined]
+        return {name: sum(part.get(name, 0) for part in parts) for name in {**parts[0], **parts[1]}}
+
+    def _of_each(self, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for self.worker in self.workers:
+            found |= look()
+        return found
+
+    # What identity does.
+
+    async def regroup(self, home: Mapping[str, str], chance: random.Random) -> None:
+        """From now on these are the customers: everybody concerned is published, in any order."""
+        concerned = {who for who in PEOPLE if self.home[who] != home[who]}
+        groups = {of[who] for who in concerned for of in (self.home, home)}
+        concerned |= {who for who in PEOPLE if self.home[who] in groups or home[who] in groups}
+        self.home = dict(home)
+        for who in concerned:
+            self.versions[who] += 1
+        for who in sorted(concerned, key=lambda _: chance.random()):
+            await self.publish(who)
+
+    async def publish(self, who: str, version: int | None = None) -> None:
+        into = self.home[who] if self.home[who] != who else None
+        others = [other for other in PEOPLE if other != who and self.home[other] == who] if into is None else []
+        await self.publish_customer(who, version or self.versions[who], *others, into=into)
+
+
+Step = tuple[str, int, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([
+            "buy", "buy", "shop", "act", "offer", "group", "group", "group", "alone", "deliver", "deliver", "deliver", "settle", "again", "crash",
+            "crash one", "restart", "redeliver", "late", "kill", "kill", "kill opening", "outage", "age",
+        ]),
+        st.integers(0, 10**6),
+        st.integers(0, 10**6),
+    ),
+    max_size=45,
+)  # fmt: skip
+
+
+async def play(bed: TwoWorkers, steps: list[Step]) -> None:
+    for what, one, other in steps:
+        try:
+            await step(bed, what, one, other)
+        except Crash:
+            bed.bus._failures.clear()
+            await bed.crash()
+    bed.bus._failures.clear()
+    await bed.settle()
+
+
+async def step(bed: TwoWorkers, what: str, one: int, other: int) -> None:
+    chance, who = random.Random(one * 7919 + other), PEOPLE[one % len(PEOPLE)]
+    if what in ("buy", "shop", "act", "offer"):
+        bed.day += other % 9
+        await happen(bed, what, who, chance)
+    elif what in ("group", "alone"):
+        # Whoever is grouped goes to the first of the group, as identity's oldest.
+        chosen = sorted(chance.sample(PEOPLE, chance.randrange(1, 4)))
+        apart = {each: each for each in chosen}
+        left = {each: min(group) for each in PEOPLE if (group := [o for o in PEOPLE if bed.home[o] == bed.home[each] and o not in chosen])}
+        await bed.regroup(left | (dict.fromkeys(chosen, chosen[0]) if what == "group" else apart), chance)
+    elif what == "deliver":
+        await bed.bus._deliver(bed.bus._groups["segmentation"], TOPICS[one % len(TOPICS)].name, other % 8)
+    elif what == "settle":
+        await bed.settle()
+    elif what == "again":
+        # What is known, and what is older.
+        await bed.publish(who)
+        if bed.versions[who] > 1:
+            await bed.publish_customer(who, bed.versions[who] - 1, into=PEOPLE[other % len(PEOPLE)])
+    elif what == "crash":
+        await bed.crash()
+    elif what == "crash one":
+        await bed.crash_one(other % 2)
+    elif what == "restart":
+        await bed.restart()
+    elif what == "redeliver":
+        bed.bus.redeliver(TOPICS[one % len(TOPICS)], from_offset=other % 5)
+    elif what == "kill":
+        topic = (SEGMENTATION_STATE, PROFILE_ROWS, SEGMENT_CHANGES)[one % 3]
+        bed.bus.fail_publishes(1, topic, sent_first=other % 4, error=Crash())  # type: ignore[arg-type]
+        await bed.settle()
+        bed.bus._failures.clear()
+    elif what == "outage":
+        topic = (SEGMENTATION_STATE, PROFILE_ROWS, SEGMENT_CHANGES)[one % 3]
+        bed.bus.fail_publishes(1 + other % 3, topic, sent_first=other % 2, error=Unavailable("a test took it away"))
+        await bed.settle()
+        bed.bus._failures.clear()
+    elif what == "kill opening":
+        bed.bus.fail_publishes(1, (SEGMENTATION_STATE, PROFILE_ROWS)[one % 2], sent_first=other % 4, error=Crash())  # type: ignore[arg-type]
+        await bed.crash()
+        bed.bus._failures.clear()
+    elif what == "late":
+        await bed.late(chance)
+    elif what == "age":
+        for _ in range(12):
+            await bed.bus.tick()
+
+
+async def happen(bed: TwoWorkers, what: str, who: str, chance: random.Random) -> None:
+    if what == "buy":
+        await bed.buy(who, bed.day, chance.randrange(100, 5000))
+    elif what == "shop":
+        await bed.shop(who, bed.day, *chance.sample(["dairy", "bakery", "fish"], 2))
+    elif what == "act":
+        await bed.interact(who, bed.day, chance.choice(["CouponRedeemed", "ComplaintMade", "ProductViewed"]))
+    else:
+        await bed.offer(who, bed.day, chance.choice(["welcome", "winback"]))
+
+
+async def opened(directory: Path) -> TwoWorkers:
+    bed = TwoWorkers(directory)
+    await bed.start()
+    for who in PEOPLE:
+        await bed.publish(who)
+    return bed
+
+
+async def undisturbed(directory: Path, steps: list[Step], clock: Any) -> TwoWorkers:
+    """The same events, and who is one customer in the end."""
+    bed = await opened(directory)
+    for what, one, other in steps:
+        if what in ("buy", "shop", "act", "offer"):
+            await step(bed, what, one, other)
+        elif what in ("group", "alone"):
+            await step_silently(bed, what, one, other)
+    home, bed.home = bed.home, {who: who for who in PEOPLE}
+    await bed.regroup(home, random.Random(1))
+    bed.clock.observe(clock.now())
+    await bed.settle()
+    return bed
+
+
+async def step_silently(bed: TwoWorkers, *what: Any) -> None:
+    """Only remembered: nobody is told of it."""
+    published, bed.publish = bed.publish, _nobody_hears  # type: ignore[method-assign]
+    await step(bed, *what)
+    bed.publish = published  # type: ignore[method-assign]
+
+
+async def _nobody_hears(*_: Any) -> None:
+    pass
+
+
+def customers(bed: TwoWorkers) -> dict[str, tuple[dict[str, Any], set[str]]]:
+    """Of each customer: what is told, by one and the same question, and which segments it is in."""
+    found = {}
+    ask = Question((bed.clock.now().timestamp() // 86_400).__int__(), bed.workers[0].model, Market())
+    names = {profile(who): who for who in PEOPLE}
+    for owned in bed.owned.values():
+        for seen in owned.customers(owned.state.every_row()):
+            ids = [each.tobytes().hex() for each in seen.state.ids[seen.at].astype(">u8")]
+            values = told(seen.state, seen.view(ask).scores, "m")
+            memberships = owned.state.membership[seen.rows].tolist()
+            for who, scores, membership in zip(ids, values, memberships, strict=True):
+                found[names[who]] = (scores, set(SHIPPED.names_of(membership)) - PATH_DEPENDENT)
+    return found
+
+
+def check(bed: TwoWorkers, clean: TwoWorkers, steps: list[Step]) -> None:
+    assert bed.home == clean.home
+    assert customers(bed) == customers(clean)
+    assert set(customers(bed)) == set(bed.home.values())
+    assert bed.totals == clean.totals
+    for who, home in bed.home.items():
+        assert bed.rows[profile(who)]["membership"] == 0 or home == who
+    assert_news_add_up(bed)
+    absorbed = {profile(who) for who in PEOPLE if bed.home[who] != who}
+    if any(what == "late" for what, *_ in steps):
+        # Of who is a customer by itself again a copy may lie there that nobody uses.
+        assert copies_in_topic(bed) >= absorbed
+    else:
+        assert copies_in_topic(bed) == absorbed
+
+
+def copies_in_topic(bed: TwoWorkers) -> set[str]:
+    """Whose copies compaction would keep, each in one place."""
+    last = {(number, record.key): record.value for number in range(8) for record in bed.bus.records(PROFILE_ROWS, number)}
+    kept = [(key or b"")[:32].decode() for (_, key), value in last.items() if value is not None]
+    return set(kept)
+
+
+def run(steps: list[Step]) -> tuple[TwoWorkers, TwoWorkers]:
+    async def both(directory: Path) -> tuple[TwoWorkers, TwoWorkers]:
+        bed = await opened(directory / "disturbed")
+        await play(bed, steps)
+        clean = await undisturbed(directory / "clean", steps, bed.clock)
+        for each in (bed, clean):
+            each.clock.observe(max(bed.clock.now(), clean.clock.now()))
+            for _ in range(30):
+                await each.bus.tick()
+            await each.settle()
+        return bed, clean
+
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(both(Path(directory)))
+
+
+@given(STEPS)
+def test_customers_end_as_if_nothing_had_been_late_and_nobody_had_died(steps: list[Step]) -> None:
+    check(*run(steps), steps)

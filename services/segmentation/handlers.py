@@ -70,7 +70,7 @@ def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
     if len(changed.rows):
         worker.clock.observe(BEGINNING + timedelta(milliseconds=int(changed.at_ms.max())))
         owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
-        owned.mark_unstored(changed.rows)
+        owned.mark_moved(changed.rows)
     return rejects
 
 

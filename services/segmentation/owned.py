@@ -323,6 +323,11 @@ class Owned:
         codes = [code for tally in (state.bought, state.done) for code in tally.names_of(row)]
         return {code: state.names[code] for code in codes if code in state.names}
 
+    def mark_moved(self, rows: Integers) -> None:
+        """Customers among these rows have to be stored, whether what is told of them changed or not."""
+        merged = self.state.merged
+        self.mark_unstored(rows[~merged.absorbed(rows)] if merged else rows)
+
     def has_unsaid(self) -> bool:
         """Is anything not yet in the changelog or in the news?"""
         return bool(self.unwritten or self.news)

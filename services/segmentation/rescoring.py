@@ -54,6 +54,7 @@ class Rescoring:
         self._finished = 0.0
         self._slices: Iterator[Slice] | None = None
         self._period = 0
+        self._waiting = 0
         self._gathered: dict[int, Gathering] = {}
         self._seen: dict[int, Known] = {}
         self._owes_a_round = False
@@ -100,7 +101,7 @@ class Rescoring:
             return False
         self._worker.take_up_what_is_new()
         self._begun_ms, self._done, self._worked, self._tallies = now_ms, owners, 0.0, {}
-        self._gathered, self._seen, self._period = {}, {}, period_of(now_ms // DAY_MS)
+        self._gathered, self._seen, self._period, self._waiting = {}, {}, period_of(now_ms // DAY_MS), 0
         self._slices = self._walk()
         return True
 
@@ -155,10 +156,12 @@ class Rescoring:
         for each in scores:
             gathered.add(each)
             tally.add(each)
+        merged = owned.state.merged
+        self._waiting += len(due.rows) - sum(len(each.rows) for each in scores) - int(merged.absorbed(due.rows).sum())
         if owned.turned != EVERY_ROW:
             self._resume_at = time.monotonic() + (owned.change_number - number) / NEW_CHANGES_PER_SECOND
             owned.turned = int(due.rows[-1]) + 1
-            owned.mark_unstored(due.rows)
+            owned.mark_moved(due.rows)
         await worker.write(owned)
 
     def _finish(self) -> None:
@@ -173,6 +176,7 @@ class Rescoring:
             self._count_silent_rounds()
         self._worker.margin_share = margin_share_of(owned.state for owned in self._worker.owned.values())
         self._worker.all_had_turns()
+        metrics.MEMBERS_WAITING.set(self._waiting)
         self.tallies = self._tallies
         self._slices, self._seen = None, {}
         self.rounds += 1

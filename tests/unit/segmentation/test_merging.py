@@ -13,13 +13,16 @@ from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.needs import NeedModel
 from services.segmentation.domain.segments import SHIPPED
+from services.segmentation.domain.state import CustomerState
 from services.segmentation.domain.told import told
 from services.segmentation.owned import Owned
+from services.segmentation.refit import read_rows
 from shared.contracts.topics import CUSTOMER_EVENTS, PROFILE_ROWS, SCORES, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message
 from tests.properties.test_once import assert_news_add_up
 from tests.unit.segmentation.bed import Bed, profile, without
+from tests.unit.segmentation.histories import rows_by_id
 
 pytestmark = pytest.mark.anyio
 
@@ -340,6 +343,24 @@ async def test_needs_are_those_of_all_profiles(tmp_path: Path) -> None:
 def _dairy_or_fish() -> NeedModel:
     apart = np.eye(2)
     return NeedModel(("dairy", "fish"), np.ones(2), apart, apart, (0, 1), ("Dairy", "Fish"), (0.5, 0.5))
+
+
+async def test_a_refit_reads_customers_from_the_rows_of_all_partitions(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    alone = await read_rows(bed._read_changelog)
+    assert alone.count == 2
+    await merge(bed, FAR)
+    customers = await read_rows(bed._read_changelog)
+    assert [each.hex() for each in rows_by_id(customers)] == [profile(ANN)]
+    assert int(customers.day_count[0]) == 4
+    await split(bed, FAR)
+    assert rows_of(await read_rows(bed._read_changelog)) == rows_of(alone)
+
+
+def rows_of(state: CustomerState) -> dict[bytes, dict[str, Any]]:
+    """Without what the publications of a merge and a split count on."""
+    apart = ("customer_version", "change_number")
+    return {who: {name: value for name, value in row.items() if name not in apart} for who, row in rows_by_id(state).items()}
 
 
 def test_partitions_are_as_the_tests_need_them() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from services.segmentation import metrics
+from services.segmentation.causes import Cause
 from services.segmentation.decoding import Codes, Decoded, decode
 from services.segmentation.domain.arrays import Integers, ids_from_hex
 from services.segmentation.domain.events import DAY_MS, Kind
@@ -18,7 +19,7 @@ from services.segmentation.domain.rules import CUSTOMER_TYPES
 from services.segmentation.domain.state import Changed, apply_events
 from services.segmentation.domain.state.consents import consent_bits
 from services.segmentation.domain.state.rows import DONE
-from services.segmentation.owned import Cause, Owned
+from services.segmentation.owned import Owned
 from services.segmentation.trait_columns import put
 from services.segmentation.worker import Worker
 from shared.clock import BEGINNING

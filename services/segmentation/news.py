@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from services.segmentation.causes import Change
 from services.segmentation.domain.arrays import hex_from_ids
 from services.segmentation.domain.scoring import ScoreBatch
 from services.segmentation.domain.segments import Judgement, Segments
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.domain.told import told
-from services.segmentation.owned import Change, Owned
+from services.segmentation.owned import Owned
 from shared.contracts.envelope import derived_id
 from shared.contracts.scores import ScoresComputed, SegmentEntered, SegmentLeft
 from shared.streaming.records import Message

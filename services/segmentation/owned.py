@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 
 import numpy as np
 
+from services.segmentation.causes import Cause, Change, Trigger
 from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, names_message, row_messages
 from services.segmentation.copies import Copies, Said, copy_message
+from services.segmentation.customers import Seen, look_at
 from services.segmentation.domain.arrays import Bits, Bytes, Integers, hex_from_ids
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.need_labels import NeedLabels
-from services.segmentation.domain.rules import View
-from services.segmentation.domain.scoring import Question, ScoreBatch, score, told_signature
+from services.segmentation.domain.scoring import ScoreBatch, told_signature
 from services.segmentation.domain.segments import Judgement, memberships
 from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, Written, pack
 from services.segmentation.domain.state.rows import WAITING
@@ -26,72 +26,6 @@ from shared.streaming.records import Message
 
 NEVER_SEEN = (-1, -1, BEGINNING)
 EVERY_ROW = 2**62
-
-
-class Cause(IntEnum):
-    """Why rows are settled; the names in lower case are among those of `shared.contracts.scores.Cause`."""
-
-    EVENT = 0
-    TIME = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A row's memberships changed and nobody was told yet."""
-
-    previous: int
-    caused_ms: int
-    cause: Cause = Cause.EVENT
-    by_model: int = 0
-    """The bits that only a new model moved: nobody did anything, and no time passed that would have."""
-    by_rule: int = 0
-    """The bits that only a new rule moved."""
-
-    def cause_of(self, bit: int) -> str:
-        """Why this segment was entered or left."""
-        if self.by_model >> bit & 1:
-            return "model"
-        return "rule" if self.by_rule >> bit & 1 else self.cause.name.lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Rows of a partition, and where the numbers of their customers are: their own, or those that all their profiles add up to."""
-
-    rows: Integers
-    """In the partition: what has a membership, and marks."""
-    places: Integers | slice
-    """Among those that were asked for."""
-    state: CustomerState
-    at: Integers
-    """In that state."""
-
-    def part(self, places: Integers) -> Seen:
-        """The same of some of them."""
-        return Seen(self.rows[places], places, self.state, self.at[places])
-
-    def view(self, ask: Question, needs: Bytes | None = None) -> View:
-        """What rules look at."""
-        return View(self.state, score(self.state, self.at, ask), ask, needs)
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """What makes rows be settled: by row when, and why."""
-
-    at_ms: Integers
-    cause: Cause
-    judged_before: Judgement | None = None
-    """What was judged by before, as long as rows wait for their turn with a new model or new rules."""
-    changed_bits: int = 0
-    """The segments whose rules are new."""
-    needs_before: Bytes | None = None
-    """By row: its need by what was judged by before, where needs were looked at again; None: what the row says."""
-
-    def part(self, places: Integers | slice) -> Trigger:
-        """The same of some rows."""
-        needs = self.needs_before[places] if self.needs_before is not None else None
-        return replace(self, at_ms=self.at_ms[places], needs_before=needs)
 
 
 @dataclass(slots=True)
@@ -149,30 +83,11 @@ class Owned:
 
         Left out is who is part of another customer, and whose other profiles' rows are not all here yet: he stays as he was.
         """
-        return self._seen(rows, only_customers=True)
+        return look_at(self.state, self.copies, rows, only_customers=True)
 
     def everyone(self, rows: Integers) -> list[Seen]:
         """All of these rows; who is no customer that is whole is seen by its own row."""
-        return self._seen(rows, only_customers=False)
-
-    def _seen(self, rows: Integers, only_customers: bool) -> list[Seen]:
-        state, merged = self.state, self.state.merged
-        if not merged:
-            return [Seen(rows, slice(None), state, rows)]
-        absorbed, joint = merged.absorbed(rows), np.flatnonzero(merged.with_others(rows))
-        if not len(joint) and not absorbed.any():
-            return [Seen(rows, slice(None), state, rows)]
-        ids = hex_from_ids(state.ids[rows[joint]])
-        is_whole = [self.copies.are_whole(each, merged.others(row)) for each, row in zip(ids, rows[joint].tolist(), strict=True)]
-        whole = joint[np.array(is_whole, dtype=bool)]
-        apart = absorbed.copy() if only_customers else np.zeros(len(rows), dtype=bool)
-        apart[joint if only_customers else whole] = True
-        alone = np.flatnonzero(~apart)
-        found = [Seen(rows[alone], alone, state, rows[alone])]
-        if len(whole):
-            joined = self.copies.joined(state, rows[whole])
-            found.append(Seen(rows[whole], whole, joined, joined.every_row()))
-        return found
+        return look_at(self.state, self.copies, rows, only_customers=False)
 
     def settle(self, rows: Integers, trigger: Trigger, judge: Judgement) -> list[ScoreBatch]:
         """Score the customers among rows and settle their memberships. Changes get their numbers."""
@@ -307,21 +222,26 @@ class Owned:
                     customer=merged.home(row) or profile,
                     caused_ms=self._cause_of(row),
                     is_history=is_rebuilt and row not in self._caused_ms,
-                    names=self._names_of(row),
+                    names=named,
                     row=value,
                 ),
             )
-            for profile, row, value in zip(profiles, rows.tolist(), packed, strict=True)
+            for profile, row, named, value in zip(profiles, rows.tolist(), self._names_of(rows), packed, strict=True)
         ]
 
     def _cause_of(self, row: int) -> int:
         """Where nothing happened that we know of, the newest purchase: what starts by its time does not start late."""
         return self._caused_ms.get(row, max(int(self.state.last_day[row]), 0) * DAY_MS)
 
-    def _names_of(self, row: int) -> dict[int, str]:
-        state = self.state
-        codes = [code for tally in (state.bought, state.done) for code in tally.names_of(row)]
-        return {code: state.names[code] for code in codes if code in state.names}
+    def _names_of(self, rows: Integers) -> list[dict[int, str]]:
+        """By row: what the names in its tallies stand for."""
+        state, named = self.state, [dict[int, str]() for _ in rows]
+        for tally in (state.bought, state.done):
+            entries, places = tally.of_rows(rows)
+            for place, code in zip(places.tolist(), tally.keys[entries, 1].tolist(), strict=True):
+                if code in state.names:
+                    named[place][code] = state.names[code]
+        return named
 
     def mark_moved(self, rows: Integers) -> None:
         """Customers among these rows have to be stored, whether what is told of them changed or not."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.segmentation import metrics
+from services.segmentation.customers import Seen
 from services.segmentation.domain.arrays import Bits, Integers, hex_from_ids
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.models.scoring_model import Crowd, Market
@@ -19,7 +20,7 @@ from services.segmentation.domain.scoring import told_signature
 from services.segmentation.domain.state.rows import BEING_STORED, STORED, WAITING
 from services.segmentation.domain.summary import totals_of
 from services.segmentation.domain.told import told
-from services.segmentation.owned import NEVER_SEEN, Owned, Seen
+from services.segmentation.owned import NEVER_SEEN, Owned
 from services.segmentation.read_marks import Marks, Moment
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.store import history

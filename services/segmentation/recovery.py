@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from services.segmentation.causes import Cause, Change
 from services.segmentation.changelog import META_PREFIX, NAMES_PREFIX, PartitionMeta, read_meta, read_names
 from services.segmentation.domain.arrays import Bits, Bytes, Integers, Mask, ids_from_hex
 from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, PackedRows, is_readable, restore, unpack
-from services.segmentation.owned import Cause, Change
 from services.segmentation.positions import NOTHING
 from services.segmentation.snapshots import Snapshot
 from shared.streaming.records import Record

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.segmentation import metrics
+from services.segmentation.causes import Cause
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Gathering
@@ -16,7 +17,7 @@ from services.segmentation.domain.need_labels import period_of
 from services.segmentation.domain.scoring import margin_share_of
 from services.segmentation.domain.summary import Tally
 from services.segmentation.markets import Known
-from services.segmentation.owned import EVERY_ROW, Cause, Owned
+from services.segmentation.owned import EVERY_ROW, Owned
 from services.segmentation.worker import Worker
 
 SLICE_ROWS = 8192

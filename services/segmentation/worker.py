@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.segmentation import metrics
+from services.segmentation.causes import Cause, Trigger
 from services.segmentation.copies import tombstones
 from services.segmentation.decoding import Reading
 from services.segmentation.domain.arrays import Integers
@@ -21,7 +22,7 @@ from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Judgem
 from services.segmentation.markets import Markets
 from services.segmentation.models_in_use import Models
 from services.segmentation.news import change_messages
-from services.segmentation.owned import Cause, Owned, Trigger
+from services.segmentation.owned import Owned
 from services.segmentation.settings import SegmentationSettings
 from shared.clock import BEGINNING, Clock
 from shared.contracts.topics import PROFILE_ROWS, SEGMENT_CHANGES, SEGMENTATION_STATE

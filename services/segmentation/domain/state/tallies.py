@@ -134,11 +134,6 @@ class Tallies:
         order = np.lexsort((self.keys[entry, 1], where))
         return entry[order], where[order]
 
-    def names_of(self, row: int) -> list[int]:
-        """What a row was ever counted under."""
-        names: list[int] = self.keys[self.of_rows(np.array([row]))[0], 1].tolist()
-        return names
-
     def every_entry(self) -> Integers:
         """All entries."""
         return np.arange(self.count, dtype=np.int64)

@@ -20,6 +20,8 @@ from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message, Record
 
 _ID_DIGITS = 32
+_GENERATION = "dear-generation"
+"""Header of a tombstone: of the owner who took the copy out."""
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True):
@@ -54,14 +56,20 @@ def copy_message(profile: str, said: Said) -> Message:
     return Message(copy_key(profile, partition_for(said.customer.encode())), _ENCODER.encode(said))
 
 
-def tombstones(gone: Iterable[tuple[str, int]]) -> list[Message]:
-    """Take profiles' copies out of partitions."""
-    return [Message(copy_key(profile, partition), None) for profile, partition in gone]
+def tombstones(gone: Iterable[tuple[str, int]], generation: int) -> list[Message]:
+    """Take profiles' copies out of partitions, except those that a later owner has published."""
+    headers = ((_GENERATION, str(generation).encode()),)
+    return [Message(copy_key(profile, partition), None, headers) for profile, partition in gone]
 
 
-def every_tombstone(profile: str) -> list[Message]:
-    """Take a profile's copies out of all partitions."""
-    return tombstones((profile, partition) for partition in range(PARTITION_COUNT))
+def erasures(profile: str) -> list[Message]:
+    """Take a profile's copies out of all partitions, whoever has published them."""
+    return [Message(copy_key(profile, partition), None) for partition in range(PARTITION_COUNT)]
+
+
+def _generation_of(record: Record) -> int | None:
+    """Of who published a tombstone; None where it is an erasure."""
+    return next((int(value) for name, value in record.headers if name == _GENERATION), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +115,7 @@ class Copies:
         profile = (record.key or b"")[:_ID_DIGITS].decode("ascii", "replace")
         known = self.held.get(profile)
         if record.value is None:
-            if known is not None:
-                del self.held[profile]
-                moved.caused_ms.setdefault(known.said.customer, known.said.caused_ms)
+            self._take_out(profile, _generation_of(record), moved)
             return
         try:
             said = _DECODER.decode(record.value)
@@ -121,13 +127,23 @@ class Copies:
             return
         copy = Copy(said, written_by(said.row))
         if known is not None and copy.written < known.written:
-            moved.losers.append(Message(record.key or b"", _ENCODER.encode(known.said)))
+            moved.losers.append(copy_message(profile, known.said))
             return
         self.held[profile] = copy
         for customer in {said.customer, known.said.customer if known is not None else said.customer}:
             moved.caused_ms[customer] = max(said.caused_ms, moved.caused_ms.get(customer, said.caused_ms))
             if said.is_history:
                 moved.history.add(customer)
+
+    def _take_out(self, profile: str, generation: int | None, moved: Moved) -> None:
+        known = self.held.get(profile)
+        if known is None:
+            return
+        if generation is not None and generation < known.written[0]:
+            moved.losers.append(copy_message(profile, known.said))
+            return
+        del self.held[profile]
+        moved.caused_ms.setdefault(known.said.customer, known.said.caused_ms)
 
     def are_whole(self, customer: str, others: Iterable[str]) -> bool:
         """Are the rows of these profiles of a customer at hand?"""

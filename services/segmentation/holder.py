@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from services.segmentation.copies import every_tombstone
+from services.segmentation.copies import erasures
 from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.owned import Owned
 from services.segmentation.partitions import SegmentationPartitions
@@ -48,7 +48,7 @@ class SegmentationHolder:
         await self._worker.publisher.publish(SEGMENTATION_STATE, tombstone)
         await self._worker.publisher.publish(SCORES, tombstone)
         # Wherever a copy ever was: whose customer the profile was before a rebuild, nobody knows any more.
-        await self._worker.publisher.publish(PROFILE_ROWS, every_tombstone(profile))
+        await self._worker.publisher.publish(PROFILE_ROWS, erasures(profile))
         was_there = bool((rows >= 0).any())
         if was_there:
             self._remove(owned, int(rows[0]))

@@ -172,7 +172,7 @@ class Worker:
         """Make durable what changed, then tell the news. Safe to repeat: after a failure it goes on where it stopped."""
         if owned.unwritten:
             if owned.gone:
-                await self.publisher.publish(PROFILE_ROWS, tombstones(sorted(owned.gone)))
+                await self.publisher.publish(PROFILE_ROWS, tombstones(sorted(owned.gone), owned.generation))
             messages = owned.messages(self.market)
             await self.publisher.publish(SEGMENTATION_STATE, messages)
             metrics.ROWS_WRITTEN.inc(len(messages) - 1)

@@ -15,6 +15,8 @@ from fastapi import APIRouter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.segmentation.copies import tombstones
+from services.segmentation.domain.arrays import hex_from_ids
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.scoring import Question
 from services.segmentation.domain.segments import SHIPPED
@@ -113,8 +115,12 @@ class TwoWorkers(Bed):
             if owned.applying:
                 continue
             owned.touch(owned.state.every_row())
+            await self.bus.publish(PROFILE_ROWS, tombstones(self._everywhere(owned), owned.generation))
             await self.bus.publish(SEGMENTATION_STATE, owned.messages(Market()))
             await self.bus.publish(PROFILE_ROWS, owned.copy_messages())
+
+    def _everywhere(self, owned: Owned) -> list[tuple[str, int]]:
+        return [(each, number) for each in hex_from_ids(owned.state.ids[: owned.state.count]) for number in range(8)]
 
     @property
     def owned(self) -> dict[int, Owned]:
@@ -239,6 +245,7 @@ STEPS: Mapping[str, Callable[[TwoWorkers, int, int], Awaitable[None]]] = {
     "say again": say_again,
     "crash": lambda bed, *_: bed.crash(),
     "crash one": lambda bed, one, _: bed.crash_one(one % 2),
+    "lose copies": lambda bed, *_: bed.lose(PROFILE_ROWS),
     "restart": lambda bed, *_: bed.restart(),
     "redeliver": redeliver,
     "late": lambda bed, one, other: bed.late(random.Random(one + other)),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.segmentation.copies import Copies, Said, copy_key, copy_message
+from services.segmentation.copies import Copies, Said, copy_key, copy_message, erasures, tombstones
 from services.segmentation.domain.arrays import hex_from_ids
 from services.segmentation.domain.state import CustomerState, LastChange, Written, apply_events, pack, restore, unpack
 from services.segmentation.domain.state.days import SPAN_DAYS
@@ -181,8 +181,20 @@ def test_the_copy_that_was_written_last_by_the_latest_owner_wins_and_is_said_aga
     assert copies.held[an_id(2).hex()].written == (2, 10)
     assert copies.take([record(copies.position, said(2, 10, customer=3))]).caused_ms.keys() == {an_id(1).hex(), an_id(3).hex()}
     assert copies.take([record(0, said(9, 9))]).caused_ms == {}  # Read before.
-    assert copies.take([record(copies.position, None)]).caused_ms.keys() == {an_id(3).hex()}
+    late = tombstones([(an_id(2).hex(), partition_for(an_id(3).hex().encode()))], generation=1)[0]
+    moved = copies.take([StoredRecord(copies.position, 0, late.key, None, late.headers)])
+    assert (moved.caused_ms, len(moved.losers), len(copies.held)) == ({}, 1, 1)
+    gone = tombstones([(an_id(2).hex(), partition_for(an_id(3).hex().encode()))], generation=2)[0]
+    assert copies.take([StoredRecord(copies.position, 0, gone.key, None, gone.headers)]).caused_ms.keys() == {an_id(3).hex()}
     assert not copies.held
+
+
+def test_an_erasure_takes_out_what_anybody_has_published() -> None:
+    copies = Copies()
+    copies.take([record(0, said(10**9, 1))])
+    copies.take([record(1, None)])
+    assert not copies.held
+    assert {partition_for(each.key) for each in erasures(an_id(2).hex())} == set(range(8))
 
 
 def test_a_copy_lies_where_its_customer_does_under_a_key_that_whoever_erases_it_can_tell() -> None:

@@ -12,16 +12,18 @@ from services.segmentation.copies import Copies
 from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.needs import NeedModel
-from services.segmentation.domain.segments import SHIPPED
+from services.segmentation.domain.segments import SHIPPED, Segment
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.domain.told import told
 from services.segmentation.owned import Owned
 from services.segmentation.refit import read_rows
+from services.segmentation.trait_columns import fill
+from shared.contracts.customers import Consent
 from shared.contracts.topics import CUSTOMER_EVENTS, PROFILE_ROWS, SCORES, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message
 from tests.properties.test_once import assert_news_add_up
-from tests.unit.segmentation.bed import Bed, profile, without
+from tests.unit.segmentation.bed import START, Bed, profile, without
 from tests.unit.segmentation.histories import rows_by_id
 
 pytestmark = pytest.mark.anyio
@@ -343,6 +345,27 @@ async def test_needs_are_those_of_all_profiles(tmp_path: Path) -> None:
 def _dairy_or_fish() -> NeedModel:
     apart = np.eye(2)
     return NeedModel(("dairy", "fish"), np.ones(2), apart, apart, (0, 1), ("Dairy", "Fish"), (0.5, 0.5))
+
+
+async def test_rules_look_at_the_traits_consents_and_doings_of_the_whole_customer(tmp_path: Path) -> None:
+    bed = await two_customers(tmp_path, FAR)
+    for number, owned in bed.worker.owned.items():
+        await fill(owned.state, number, ("city",), bed._read_customers)
+    agreed = Consent(purpose="marketing", channel="email", granted=True, at=START)
+    await bed.publish_customer(ANN, 2, FAR, traits={"city": "Bangkok"}, consents=(agreed,), customer_type="retailer")
+    await bed.publish_customer(FAR, 2, into=ANN)
+    await bed.offer(FAR, 21, "welcome")
+    await bed.settle()
+    rules = (
+        {"trait": "city", "in": ["Bangkok"]}, {"consent": "marketing/email"}, {"field": "customer_type", "in": ["retailer"]},
+        {"event": "ComplaintMade"}, {"category": "dairy", "at_least": 2}, {"program": "welcome"},
+        {"field": "purchase_days", "within_days": 30, "at_least": 4}, {"field": "lines", "at_least": 7, "at_most": 7},
+    )  # fmt: skip
+    owned = bed.worker.owned[partition_of(ANN)]
+    (seen,) = [each for each in owned.customers(np.array([row_of(bed, ANN)])) if len(each.rows)]
+    for rule in rules:
+        segment = Segment.model_validate({"name": "tried", "enters": rule})
+        assert segment.enters.holds(seen.view(bed.worker.ask())).tolist() == [True], rule
 
 
 async def test_a_refit_reads_customers_from_the_rows_of_all_partitions(tmp_path: Path) -> None:

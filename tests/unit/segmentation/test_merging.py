@@ -15,6 +15,7 @@ from services.segmentation.domain.needs import NeedModel
 from services.segmentation.domain.segments import SHIPPED, Segment
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.domain.told import told
+from services.segmentation.metrics import MEMBERS_WAITING
 from services.segmentation.owned import Owned
 from services.segmentation.refit import read_rows
 from services.segmentation.trait_columns import fill
@@ -182,9 +183,14 @@ async def test_a_customer_whose_other_rows_have_not_come_stays_as_it_was(tmp_pat
     await bed.interact(ANN, 22, "ComplaintMade")
     await bed.settle()
     assert (segments(bed, ANN), int(bed.rows[profile(ANN)]["change_number"])) == was
+    await bed.age(1)
+    assert MEMBERS_WAITING._value.get() == 1
+    assert (segments(bed, ANN), int(bed.rows[profile(ANN)]["change_number"])) == was
     await bed.publish_customer(FAR, 2, into=ANN)
     await bed.settle()
-    assert segments(bed, ANN) == was[0] | {"complainers"}
+    await bed.age(1)
+    assert MEMBERS_WAITING._value.get() == 0
+    assert "complainers" in segments(bed, ANN)
 
 
 @pytest.mark.parametrize("other", [NEAR, FAR])

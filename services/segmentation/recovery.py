@@ -50,6 +50,8 @@ class Recovery:
         count = self.state.count
         if snapshot is not None:
             self._generation[:count], self._applied[:count] = snapshot.meta.generation, snapshot.meta.applied
+            # A snapshot is taken when all is told, whatever number its record says was published last.
+            self._previous[:count] = self.state.membership[:count]
 
     def read(self, records: Sequence[Record]) -> None:
         """Take in the next records."""

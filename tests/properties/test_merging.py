@@ -215,6 +215,13 @@ async def say_again(bed: TwoWorkers, one: int, other: int) -> None:
         await bed.publish_customer(who, bed.versions[who] - 1, into=PEOPLE[other % len(PEOPLE)])
 
 
+async def lose_customers(bed: TwoWorkers, one: int, other: int) -> None:
+    """Identity fills the new log with everybody, as they are now."""
+    await bed.lose(CUSTOMERS)
+    for who in PEOPLE:
+        await bed.publish(who)
+
+
 async def redeliver(bed: TwoWorkers, one: int, other: int) -> None:
     bed.bus.redeliver(TOPICS[one % len(TOPICS)], from_offset=other % 5)
 
@@ -245,6 +252,7 @@ STEPS: Mapping[str, Callable[[TwoWorkers, int, int], Awaitable[None]]] = {
     "say again": say_again,
     "crash": lambda bed, *_: bed.crash(),
     "crash one": lambda bed, one, _: bed.crash_one(one % 2),
+    "lose customers": lose_customers,
     "lose copies": lambda bed, *_: bed.lose(PROFILE_ROWS),
     "restart": lambda bed, *_: bed.restart(),
     "redeliver": redeliver,

@@ -104,9 +104,8 @@ class TwoWorkers(Bed):
         self.compacted_to = {number: owned.copies.position for worker in self.workers for number, owned in worker.owned.items()}
 
     async def _read_copies(self, partition: int, start: int) -> Any:
-        records = self.bus.records(PROFILE_ROWS, partition)
-        last = {record.key: record.offset for record in records}
-        reached = self.compacted_to.get(partition, 0)
+        records, reached = self.bus.records(PROFILE_ROWS, partition), self.compacted_to.get(partition, 0)
+        last = {record.key: record.offset for record in records if record.offset < reached}
         yield [each for each in records if each.offset >= start and (each.offset >= reached or last[each.key] == each.offset)]
 
     async def late(self, chance: random.Random) -> None:

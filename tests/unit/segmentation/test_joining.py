@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +9,10 @@ from hypothesis import strategies as st
 
 from services.segmentation.copies import Copies, Said, copy_key, copy_message, erasures, tombstones
 from services.segmentation.domain.arrays import hex_from_ids
-from services.segmentation.domain.state import CustomerState, LastChange, Written, apply_events, pack, restore, unpack
+from services.segmentation.domain.state import CustomerState, LastChange, Written, pack, restore, unpack
 from services.segmentation.domain.state.days import SPAN_DAYS
 from services.segmentation.domain.state.joining import customers_of, join
 from services.segmentation.domain.state.rows import DONE
-from services.segmentation.snapshots import Snapshot, take_snapshot
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import StoredRecord
 from tests.unit.segmentation.histories import FIRST_DAY, Event, an_id, applied, as_batch, event, events, rows_by_id
@@ -135,21 +132,6 @@ def test_rows_that_move_take_along_whose_they_are() -> None:
     other = applied([event(8, FIRST_DAY)])
     other.take_over(state)
     assert kinship(state).items() <= kinship(other).items()
-
-
-def test_a_snapshot_gives_every_row_what_it_had_whatever_the_order_of_ids() -> None:
-    state = CustomerState()
-    for number in (9, 1, 5):
-        apply_events(state, as_batch([event(number, FIRST_DAY + number)]))
-        state.done.add(np.array([state.count - 1]), np.array([4]), np.array([100 + number]))
-    state.names[4] = "ProductViewed"
-    state.merged.put(0, others=(an_id(5).hex(),))
-    state.merged.put(2, home=an_id(9).hex())
-    snapshot: Snapshot = take_snapshot(state, None, "log", 0)  # type: ignore[arg-type]
-    assert rows_by_id(snapshot.state()) == rows_by_id(state)
-    assert kinship(snapshot.state()) == kinship(state)
-    before_merges = replace(snapshot, merged={})
-    assert not before_merges.state().merged
 
 
 def test_a_refit_sees_customers() -> None:

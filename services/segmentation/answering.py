@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.segmentation.domain.arrays import Integers, hex_from_ids, ids_from_hex
-from services.segmentation.domain.rules import View, explain, traits_of
-from services.segmentation.domain.scoring import score
+from services.segmentation.domain.rules import explain, traits_of
 from services.segmentation.domain.segments import Segment
 from services.segmentation.owned import Owned
 from services.segmentation.rescoring import ENOUGH_SECONDS, SLICE_ROWS
@@ -100,25 +99,32 @@ class Answering:
         found: dict[str, Any] = {"customers": 0, "expected_value_minor": 0, "value_at_risk_minor": 0, "sample": [], "segments": {}}
         for start in range(0, state.count, SLICE_ROWS):
             rows: Integers = np.arange(start, min(start + SLICE_ROWS, state.count), dtype=np.int64)
-            scores = score(state, rows, judge.ask)
-            chosen = segment.enters.holds(View(state, scores, judge.ask))
-            found["customers"] += int(chosen.sum())
-            found["expected_value_minor"] += int(scores.expected_value_minor[chosen].sum())
-            found["value_at_risk_minor"] += int(scores.value_at_risk_minor[chosen].sum())
-            found["sample"] += hex_from_ids(state.ids[rows[chosen][: SAMPLE - len(found["sample"])]])
-            for name, count in judge.segments.count_members(state.membership[rows[chosen]]).items():
-                found["segments"][name] = found["segments"].get(name, 0) + count
+            for seen in owned.customers(rows):
+                view = seen.view(judge.ask)
+                chosen, scores = segment.enters.holds(view), view.scores
+                found["customers"] += int(chosen.sum())
+                found["expected_value_minor"] += int(scores.expected_value_minor[chosen].sum())
+                found["value_at_risk_minor"] += int(scores.value_at_risk_minor[chosen].sum())
+                found["sample"] += hex_from_ids(state.ids[seen.rows[chosen][: SAMPLE - len(found["sample"])]])
+                for name, count in judge.segments.count_members(state.membership[seen.rows[chosen]]).items():
+                    found["segments"][name] = found["segments"].get(name, 0) + count
             yield found
         yield found
 
     def _explain(self, owned: Owned, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Why this customer is in a segment or not; nothing where there is no such row, or the segment is not in use yet."""
+        """Why this customer is in a segment or not; nothing where there is no such row, or the segment is not in use yet.
+
+        Of who is part of another customer: which, because that one's rows may lie elsewhere."""
         judge = self._worker.judgement()
         rows, bit = owned.state.find(ids_from_hex(about["customer_id"].encode())), judge.segments.names().get(about["segment"])
         if rows[0] < 0 or bit is None:
             yield {}
             return
-        view = View(owned.state, score(owned.state, rows, judge.ask), judge.ask)
+        home = owned.state.merged.home(int(rows[0]))
+        if home is not None:
+            yield {"part_of": home}
+            return
+        (view,) = [seen.view(judge.ask) for seen in owned.everyone(rows) if len(seen.rows)]
         segment = judge.segments.by_bit[bit]
         inside = bool(int(owned.state.membership[rows[0]]) >> bit & 1)
         found = {"inside": inside, "enters": explain(segment.enters, view), "as_of": self._worker.now()}

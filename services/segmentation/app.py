@@ -10,7 +10,7 @@ from services.segmentation.ageing import Ageing
 from services.segmentation.answering import Answering
 from services.segmentation.api import create_router
 from services.segmentation.copying import Copying
-from services.segmentation.handlers import on_customer_events, on_customers, on_offers
+from services.segmentation.handlers import on_customer_events, on_customers, on_offers, on_profile_rows
 from services.segmentation.holder import SegmentationHolder
 from services.segmentation.live_changes import ChangesLog, LiveChanges
 from services.segmentation.modelling import Modelling
@@ -34,6 +34,7 @@ from shared.contracts.topics import (
     OFFERS,
     PRIVACY,
     PRODUCTS,
+    PROFILE_ROWS,
     SCORING_MODELS,
     SEGMENT_CHANGES,
     SEGMENTATION_STATE,
@@ -61,6 +62,7 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         customers_bounds=partial(bounds_of_partition, servers, CUSTOMERS),
         read_timeline=partial(read_timeline, settings.identity_url, credential=settings.credential("segmentation")),
         read_customers=partial(read_partition, servers, CUSTOMERS),
+        read_copies=partial(read_partition, servers, PROFILE_ROWS),
         read_products=partial(read_partition, servers, PRODUCTS),
         follow_products=partial(follow_partitions, servers, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
         read_models=partial(read_partition, servers, SCORING_MODELS),
@@ -125,6 +127,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
         listens={
             CUSTOMER_EVENTS: partial(on_customer_events, worker=worker),
             CUSTOMERS: partial(on_customers, worker=worker),
+            PROFILE_ROWS: partial(on_profile_rows, worker=worker),
             OFFERS: partial(on_offers, worker=worker),
             PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish),
         },

@@ -13,7 +13,7 @@ from services.segmentation.domain.arrays import hex_from_ids
 from services.segmentation.domain.models.rfm import NO_QUINTILES, Quintiles
 from services.segmentation.domain.models.scoring_model import Crowd, Market
 from services.segmentation.domain.models.value_curve import ValueCurve
-from services.segmentation.positions import Positions
+from services.segmentation.positions import NOTHING, Positions
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message
 
@@ -60,6 +60,8 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     resume: int
     customers_topic_id: str
     customers_applied: int
+    offers_topic_id: str = ""
+    offers_applied: int = NOTHING
     vector: dict[str, int]
     parked: list[tuple[str, int]]
     doubtful: list[tuple[int, int]]
@@ -82,6 +84,8 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
             applied=self.applied,
             customers_topic_id=self.customers_topic_id,
             customers_applied=self.customers_applied,
+            offers_topic_id=self.offers_topic_id,
+            offers_applied=self.offers_applied,
             vector={log.encode(): offset for log, offset in self.vector.items()},
             parked={(log.encode(), offset) for log, offset in self.parked},
             doubtful=dict(self.doubtful),

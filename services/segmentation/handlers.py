@@ -10,15 +10,16 @@ import msgspec
 import numpy as np
 
 from services.segmentation import metrics
+from services.segmentation.causes import Cause
 from services.segmentation.decoding import Codes, Decoded, decode
-from services.segmentation.domain.arrays import ids_from_hex
+from services.segmentation.domain.arrays import Integers, ids_from_hex
 from services.segmentation.domain.events import DAY_MS, Kind
 from services.segmentation.domain.names import OFFER
 from services.segmentation.domain.rules import CUSTOMER_TYPES
 from services.segmentation.domain.state import Changed, apply_events
 from services.segmentation.domain.state.consents import consent_bits
 from services.segmentation.domain.state.rows import DONE
-from services.segmentation.owned import Cause, Owned
+from services.segmentation.owned import Owned
 from services.segmentation.trait_columns import put
 from services.segmentation.worker import Worker
 from shared.clock import BEGINNING
@@ -26,6 +27,7 @@ from shared.contracts.customers import CustomerPublished
 from shared.contracts.envelope import Event
 from shared.contracts.fast import fast_decoder
 from shared.contracts.offers import OfferDecided
+from shared.contracts.topics import PROFILE_ROWS
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.records import Batch, Record
 
@@ -40,6 +42,7 @@ _CUSTOMER = fast_decoder(
         "data.first_seen_at",
         "data.traits",
         "data.merged_into",
+        "data.members",
     ),
 )
 _OFFER = fast_decoder(Event[OfferDecided], only=("data.customer_id", "data.program", "data.decided_at"))
@@ -68,7 +71,7 @@ def apply_batch(owned: Owned, batch: Batch, worker: Worker) -> list[Reject]:
     if len(changed.rows):
         worker.clock.observe(BEGINNING + timedelta(milliseconds=int(changed.at_ms.max())))
         owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
-        owned.mark_unstored(changed.rows)
+        owned.mark_moved(changed.rows)
     return rejects
 
 
@@ -133,15 +136,48 @@ async def on_customers(batch: Batch, worker: Worker) -> None:
         raise InvalidEvents(tuple(rejects))
 
 
+async def on_profile_rows(batch: Batch, worker: Worker) -> None:
+    """Keep what others' partitions have of this one's customers, and score those customers anew."""
+    owned = worker.partition(batch.partition)
+    await worker.write(owned)
+    moved = owned.copies.take(batch.records)
+    customers = sorted(moved.caused_ms)
+    rows = owned.state.find(ids_from_hex("".join(customers).encode()))
+    is_history = np.array([each in moved.history for each in customers], dtype=bool) | bool(owned.silent_customers_until)
+    at_ms = np.array([moved.caused_ms[each] for each in customers], dtype=np.int64)
+    _settle_moved(owned, worker, rows[is_history & (rows >= 0)])
+    live = ~is_history & (rows >= 0)
+    _settle_moved(owned, worker, rows[live], at_ms[live])
+    await worker.write(owned)
+    if moved.losers:
+        await worker.publisher.publish(PROFILE_ROWS, moved.losers)
+    if moved.rejects:
+        raise InvalidEvents(tuple(moved.rejects))
+
+
+def _settle_moved(owned: Owned, worker: Worker, rows: Integers, at_ms: Integers | None = None) -> None:
+    owned.state.need_due[rows] = True
+    if at_ms is None:
+        owned.settle_silently(rows, worker.judgement())
+    else:
+        owned.settle(rows, worker.trigger(at_ms, Cause.EVENT), worker.judgement())
+        owned.mark_untold(rows)
+
+
 async def on_offers(batch: Batch, worker: Worker) -> None:
     """Remember in which weeks programs made a customer offers. A repeat changes nothing."""
     owned = worker.partition(batch.partition)
     await worker.write(owned)
-    offers, rejects = _decoded(_OFFER, batch.records)
+    fresh = owned.positions.new_offers(batch.topic_id, batch.records)
+    offers, rejects = _decoded(_OFFER, fresh)
+    rows = np.zeros(0, dtype=np.int64)
     if offers:
         changed = _apply_offers(owned, offers, worker.reading.codes)
-        owned.touch(changed.rows)
         owned.settle(changed.rows, worker.trigger(changed.at_ms, Cause.EVENT), worker.judgement())
+        rows = changed.rows
+    if fresh:
+        owned.positions.offers_applied = rejects[0].offset - 1 if rejects else fresh[-1].offset
+        owned.touch(rows)
     await worker.write(owned)
     if rejects:
         raise InvalidEvents(tuple(rejects))
@@ -185,6 +221,7 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
     for row, event, is_newer in zip(rows.tolist(), newest.values(), newer.tolist(), strict=True):
         if is_newer:
             state.customer_version[row] = event.data.version
+            _apply_members(owned, row, event.data)
             if event.data.merged_into is None:
                 state.customer_type[row] = CUSTOMER_TYPES.index(event.data.customer_type)
                 state.consents[row] = consent_bits(event.data.consents)
@@ -194,6 +231,14 @@ def _apply_customers(owned: Owned, events: list[Any]) -> Changed:
             state.known_since_day[row] = min(int(state.known_since_day[row]), max(since, 0))
     put(state, [event.data for event in newest.values()], state.traits.keys())
     return Changed(rows[newer], at_ms[newer])
+
+
+def _apply_members(owned: Owned, row: int, said: Any) -> None:
+    """Which profiles are one customer; rows stay with their profiles."""
+    # What is part of another customer has no other profiles of its own: those that it had are the other's.
+    others = tuple(sorted(each for each in said.members if each != said.customer_id)) if said.merged_into is None else ()
+    if others or said.merged_into is not None or owned.state.merged:
+        owned.belongs(row, said.customer_id, said.merged_into, others)
 
 
 def _milliseconds(at: datetime) -> int:

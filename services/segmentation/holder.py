@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from services.segmentation.copies import erasures
 from services.segmentation.domain.arrays import ids_from_hex
 from services.segmentation.owned import Owned
 from services.segmentation.partitions import SegmentationPartitions
@@ -15,7 +16,7 @@ from services.segmentation.read_model import ReadModel
 from services.segmentation.store import history
 from services.segmentation.store import scores as store
 from services.segmentation.worker import Worker
-from shared.contracts.topics import SCORES, SEGMENTATION_STATE
+from shared.contracts.topics import PROFILE_ROWS, SCORES, SEGMENTATION_STATE
 from shared.mongo import in_store
 from shared.privacy import Counts
 from shared.streaming.partitions import partition_for
@@ -46,6 +47,8 @@ class SegmentationHolder:
         tombstone = [Message(profile.encode(), None)]
         await self._worker.publisher.publish(SEGMENTATION_STATE, tombstone)
         await self._worker.publisher.publish(SCORES, tombstone)
+        # Wherever a copy ever was: whose customer the profile was before a rebuild, nobody knows any more.
+        await self._worker.publisher.publish(PROFILE_ROWS, erasures(profile))
         was_there = bool((rows >= 0).any())
         if was_there:
             self._remove(owned, int(rows[0]))

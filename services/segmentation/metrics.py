@@ -31,5 +31,8 @@ STORE_BEHIND_SECONDS = Gauge(
 )
 HISTORY_POINTS = Counter("dear_segmentation_history_points_total", "Points of customers' scores written to the history.")
 SCORES_WAITING = Gauge("dear_segmentation_scores_waiting", "Customers whose scores were not published yet.")
+MEMBERS_WAITING = Gauge(
+    "dear_segmentation_members_waiting", "Customers who were not judged in the last round: rows of their other profiles have not come."
+)
 REFITS = Counter("dear_scoring_model_refits_total", "Refits that this worker had made.", ["outcome"])
 MODEL_AGE_SECONDS = Gauge("dear_scoring_model_age_seconds", "Time since the end of the data that the model was fitted to.")

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from services.segmentation.causes import Change
 from services.segmentation.domain.arrays import hex_from_ids
-from services.segmentation.domain.scoring import ScoreBatch, score
+from services.segmentation.domain.scoring import ScoreBatch
 from services.segmentation.domain.segments import Judgement, Segments
+from services.segmentation.domain.state import CustomerState
 from services.segmentation.domain.told import told
-from services.segmentation.owned import Change, Owned
+from services.segmentation.owned import Owned
 from shared.contracts.envelope import derived_id
 from shared.contracts.scores import ScoresComputed, SegmentEntered, SegmentLeft
 from shared.streaming.records import Message
@@ -22,11 +24,11 @@ from shared.streaming.records import Message
 SOURCE = "dear/segmentation"
 
 
-def score_messages(owned: Owned, scores: ScoreBatch, model: str, as_of: datetime) -> list[Message]:
+def score_messages(state: CustomerState, scores: ScoreBatch, model: str, as_of: datetime) -> list[Message]:
     """For scores-v1: one message a row, keyed by customer."""
     at = rfc_3339(as_of)
     messages = []
-    for customer, values in zip(hex_from_ids(owned.state.ids[scores.rows]), told(owned.state, scores, model), strict=True):
+    for customer, values in zip(hex_from_ids(state.ids[scores.rows]), told(state, scores, model), strict=True):
         data = {"customer_id": customer, "as_of": at, "scores": values}
         messages.append(_message(customer, ScoresComputed.event_type, derived_id("scores", customer, at), at, data))
     return messages
@@ -37,12 +39,17 @@ def change_messages(owned: Owned, judge: Judgement) -> list[Message]:
     state = owned.state
     rows = np.fromiter(owned.news, dtype=np.int64, count=len(owned.news))
     rows = rows[np.argsort(state.change_number[rows])]
+    scores: list[dict[str, Any]] = [{}] * len(rows)
+    for seen in owned.everyone(rows):
+        values = told(seen.state, seen.view(judge.ask).scores, judge.ask.model.name)
+        for place, each in zip(np.arange(len(rows))[seen.places].tolist(), values, strict=True):
+            scores[place] = each
     changes = zip(
         (owned.news[row] for row in rows.tolist()),
         hex_from_ids(state.ids[rows]),
         state.membership[rows].tolist(),
         state.change_number[rows].tolist(),
-        told(state, score(state, rows, judge.ask), judge.ask.model.name),
+        scores,
         strict=True,
     )
     return [message for change, *row in changes for message in _changes_of(change, judge.segments, *row)]

@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 
 import numpy as np
 
+from services.segmentation.causes import Cause, Change, Trigger
 from services.segmentation.changelog import MarketMeta, PartitionMeta, market_meta, meta_message, names_message, row_messages
-from services.segmentation.domain.arrays import Bits, Bytes, Integers
+from services.segmentation.copies import Copies, Said, copy_message
+from services.segmentation.customers import Seen, look_at
+from services.segmentation.domain.arrays import Bits, Bytes, Integers, hex_from_ids
+from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.need_labels import NeedLabels
-from services.segmentation.domain.rules import View
-from services.segmentation.domain.scoring import ScoreBatch, score, told_signature
+from services.segmentation.domain.scoring import ScoreBatch, told_signature
 from services.segmentation.domain.segments import Judgement, memberships
 from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, Written, pack
 from services.segmentation.domain.state.rows import WAITING
 from services.segmentation.positions import NOTHING, Positions
 from shared.clock import BEGINNING
+from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message
 
 NEVER_SEEN = (-1, -1, BEGINNING)
 EVERY_ROW = 2**62
-
-
-class Cause(IntEnum):
-    """Why rows are settled; the names in lower case are among those of `shared.contracts.scores.Cause`."""
-
-    EVENT = 0
-    TIME = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A row's memberships changed and nobody was told yet."""
-
-    previous: int
-    caused_ms: int
-    cause: Cause = Cause.EVENT
-    by_model: int = 0
-    """The bits that only a new model moved: nobody did anything, and no time passed that would have."""
-    by_rule: int = 0
-    """The bits that only a new rule moved."""
-
-    def cause_of(self, bit: int) -> str:
-        """Why this segment was entered or left."""
-        if self.by_model >> bit & 1:
-            return "model"
-        return "rule" if self.by_rule >> bit & 1 else self.cause.name.lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """What makes rows be settled: by row when, and why."""
-
-    at_ms: Integers
-    cause: Cause
-    judged_before: Judgement | None = None
-    """What was judged by before, as long as rows wait for their turn with a new model or new rules."""
-    changed_bits: int = 0
-    """The segments whose rules are new."""
-    needs_before: Bytes | None = None
-    """By row: its need by what was judged by before, where needs were looked at again; None: what the row says."""
-
-    def part(self, places: Integers) -> Trigger:
-        """The same of some rows."""
-        needs = self.needs_before[places] if self.needs_before is not None else None
-        return replace(self, at_ms=self.at_ms[places], needs_before=needs)
 
 
 @dataclass(slots=True)
@@ -104,7 +62,15 @@ class Owned:
     """What the read model was last told about: revision, round of re-scoring, and when."""
     named: int = 0
     """How many of the state's names are in the changelog."""
+    copies: Copies = field(default_factory=Copies)
+    """Rows of profiles that are part of customers of this partition."""
+    gone: set[tuple[str, int]] = field(default_factory=set)
+    """Profiles whose copies have to be taken out of partitions: before rows are written, so that who dies in between does it again."""
     _dirty: list[Integers] = field(default_factory=list)
+    _owed: list[Integers] = field(default_factory=list)
+    """Rows whose copies have to be published though they did not change."""
+    _caused_ms: dict[int, int] = field(default_factory=dict)
+    """By row whose copy is to be published: when what changed it happened."""
 
     def touch(self, rows: Integers) -> None:
         """These rows have to be written."""
@@ -112,30 +78,57 @@ class Owned:
             self._dirty.append(rows)
         self.unwritten = True
 
-    def settle(self, rows: Integers, trigger: Trigger, judge: Judgement) -> ScoreBatch:
-        """Score rows and settle their memberships. Changes get their numbers."""
-        state = self.state
-        scores = score(state, rows, judge.ask)
-        was = state.membership[rows]
-        now = memberships(View(state, scores, judge.ask), was, judge.segments)
+    def customers(self, rows: Integers) -> list[Seen]:
+        """Those of these rows that are customers, in one part or two.
+
+        Left out is who is part of another customer, and whose other profiles' rows are not all here yet: he stays as he was.
+        """
+        return look_at(self.state, self.copies, rows, only_customers=True)
+
+    def everyone(self, rows: Integers) -> list[Seen]:
+        """All of these rows; who is no customer that is whole is seen by its own row."""
+        return look_at(self.state, self.copies, rows, only_customers=False)
+
+    def settle(self, rows: Integers, trigger: Trigger, judge: Judgement) -> list[ScoreBatch]:
+        """Score the customers among rows and settle their memberships. Changes get their numbers."""
+        if self.state.merged:
+            self._leave_everything(rows, trigger)
+        return [self._settle(seen, trigger.part(seen.places), judge) for seen in self.customers(rows)]
+
+    def _settle(self, seen: Seen, trigger: Trigger, judge: Judgement) -> ScoreBatch:
+        view = seen.view(judge.ask)
+        was = self.state.membership[seen.rows]
+        now = memberships(view, was, judge.segments)
         moved = np.flatnonzero(now != was)
         if len(moved):
-            self._note_changes(rows[moved], was[moved], now[moved], trigger.part(moved))
-            state.membership[rows] = now
-            self.touch(rows[moved])
-            self.mark_untold(rows[moved])
-        self.mark_untold(rows[told_signature(scores) != state.told[rows]])
-        return scores
+            part = trigger.part(moved)
+            self._move(seen.rows[moved], now[moved], part, *self._moved_by_what_is_new(seen.part(moved), was[moved], now[moved], part))
+        self.mark_untold(seen.rows[told_signature(view.scores) != self.state.told[seen.rows]])
+        return view.scores
 
-    def settle_silently(self, rows: Integers, judge: Judgement) -> ScoreBatch:
+    def _leave_everything(self, rows: Integers, trigger: Trigger) -> None:
+        """Who is part of another customer is in no segment; his row's change is told to that customer's owner."""
+        absorbed = np.flatnonzero(self.state.merged.absorbed(rows))
+        if trigger.cause is Cause.EVENT:
+            for row, at_ms in zip(rows[absorbed].tolist(), trigger.at_ms[absorbed].tolist(), strict=True):
+                self._caused_ms[row] = max(at_ms, self._caused_ms.get(row, at_ms))
+        leaving = absorbed[self.state.membership[rows[absorbed]] != 0]
+        if len(leaving):
+            self._move(rows[leaving], np.zeros(len(leaving), dtype=np.uint64), trigger.part(leaving))
+
+    def settle_silently(self, rows: Integers, judge: Judgement) -> list[ScoreBatch]:
         """Set the memberships of rebuilt rows: history is nobody's news."""
-        scores = score(self.state, rows, judge.ask)
-        was = self.state.membership[rows]
-        now = memberships(View(self.state, scores, judge.ask), was, judge.segments)
+        found = []
+        now = self.state.membership[rows]
+        now[self.state.merged.absorbed(rows)] = 0
+        for seen in self.customers(rows):
+            view = seen.view(judge.ask)
+            now[seen.places] = memberships(view, self.state.membership[seen.rows], judge.segments)
+            found.append(view.scores)
+        self.touch(rows[now != self.state.membership[rows]])
         self.state.membership[rows] = now
-        self.touch(rows[now != was])
         self.mark_untold(rows)
-        return scores
+        return found
 
     def look_at_needs(self, needs: NeedLabels, period: int) -> None:
         """From now on needs are seen by this; where they were seen by something else, all rows are due."""
@@ -150,20 +143,25 @@ class Owned:
         due = np.flatnonzero(state.need_due[rows])
         if judge.needs is None or self.needs_by is None or not len(due):
             return was
-        _, period = self.needs_by
-        now = judge.needs.of(state, rows[due], period)
-        moved = now != was[due]
-        changed, at = rows[due[moved]], due[moved]
-        state.need[changed] = now[moved]
+        for seen in self.customers(rows[due]):
+            at = due[seen.places]
+            was[at] = self._assign_needs(seen, was[at], judge.needs, judge.needs if before is None else before.needs)
         state.need_due[rows[due]] = False
-        if not len(changed):
-            return was
-        self.touch(changed)
-        self.mark_untold(changed)
-        if before is None or before.needs is judge.needs:
-            was[at] = now[moved]
-        elif before.needs is not None:
-            was[at] = before.needs.of(state, changed, period)
+        return was
+
+    def _assign_needs(self, seen: Seen, was: Bytes, needs: NeedLabels, before: NeedLabels | None) -> Bytes:
+        _, period = self.needs_by or (0, 0)
+        now = needs.of(seen.state, seen.at, period)
+        moved = np.flatnonzero(now != was)
+        if len(moved):
+            changed = seen.rows[moved]
+            self.state.need[changed] = now[moved]
+            self.touch(changed)
+            self.mark_untold(changed)
+            if before is needs:
+                was[moved] = now[moved]
+            elif before is not None:
+                was[moved] = before.of(seen.state, seen.at[moved], period)
         return was
 
     def take_up(self, judged_by: str) -> None:
@@ -187,6 +185,69 @@ class Owned:
         """These rows have to be stored; `settle` knows which of them changed enough to be published too."""
         self.state.unstored[rows] = WAITING
 
+    def belongs(self, row: int, profile: str, home: str | None, others: tuple[str, ...]) -> None:
+        """As identity says: a profile is part of another customer, or one itself, maybe with others."""
+        merged = self.state.merged
+        before, known = merged.home(row), merged.others(row)
+        if (before, known) == (home, others):
+            return
+        merged.put(row, home, others)
+        self.state.need_due[row] = True
+        if before is not None:
+            self.gone.add((profile, partition_for(before.encode())))
+        if home is not None:
+            # There it is written over.
+            self.gone.discard((profile, partition_for(home.encode())))
+
+    def owe_copies(self) -> None:
+        """Every copy of this partition's rows has to be published: as a new owner, whose word counts more than any before."""
+        absorbed = self.state.merged.absorbed_rows()
+        if len(absorbed):
+            self._owed.append(absorbed)
+            self.unwritten = True
+
+    def copy_messages(self) -> list[Message]:
+        """The copies of rows that changed, or are owed."""
+        merged = self.state.merged
+        if not merged:
+            return []
+        rows = np.unique(np.concatenate([*self._owed, self.dirty_rows()]))
+        rows = rows[merged.absorbed(rows)]
+        profiles, packed = hex_from_ids(self.state.ids[rows]), self._packed(rows)
+        is_rebuilt = bool(self.silent_rounds or self.silent_customers_until)
+        return [
+            copy_message(
+                profile,
+                Said(
+                    customer=merged.home(row) or profile,
+                    caused_ms=self._cause_of(row),
+                    is_history=is_rebuilt and row not in self._caused_ms,
+                    names=named,
+                    row=value,
+                ),
+            )
+            for profile, row, named, value in zip(profiles, rows.tolist(), self._names_of(rows), packed, strict=True)
+        ]
+
+    def _cause_of(self, row: int) -> int:
+        """Where nothing happened that we know of, the newest purchase: what starts by its time does not start late."""
+        return self._caused_ms.get(row, max(int(self.state.last_day[row]), 0) * DAY_MS)
+
+    def _names_of(self, rows: Integers) -> list[dict[int, str]]:
+        """By row: what the names in its tallies stand for."""
+        state, named = self.state, [dict[int, str]() for _ in rows]
+        for tally in (state.bought, state.done):
+            entries, places = tally.of_rows(rows)
+            for place, code in zip(places.tolist(), tally.keys[entries, 1].tolist(), strict=True):
+                if code in state.names:
+                    named[place][code] = state.names[code]
+        return named
+
+    def mark_moved(self, rows: Integers) -> None:
+        """Customers among these rows have to be stored, whether what is told of them changed or not."""
+        merged = self.state.merged
+        self.mark_unstored(rows[~merged.absorbed(rows)] if merged else rows)
+
     def has_unsaid(self) -> bool:
         """Is anything not yet in the changelog or in the news?"""
         return bool(self.unwritten or self.news)
@@ -207,14 +268,16 @@ class Owned:
 
     def row_messages(self, rows: Integers) -> list[Message]:
         """The records of rows as they are now."""
+        return row_messages(self.state.ids[rows], self._packed(rows))
+
+    def _packed(self, rows: Integers) -> list[bytes]:
         newest = LastChange(self.state.membership[rows].copy(), *np.zeros((2, len(rows)), np.int64), *np.zeros((2, len(rows)), np.uint64))
         if self.news:
             for place, row in enumerate(rows.tolist()):
                 if (change := self.news.get(row)) is not None:
                     newest.previous[place], newest.caused_ms[place], newest.cause[place] = change.previous, change.caused_ms, change.cause
                     newest.by_model[place], newest.by_rule[place] = change.by_model, change.by_rule
-        written = Written(self.generation, self._held_up_to(rows))
-        return row_messages(self.state.ids[rows], pack(self.state, rows, written, newest))
+        return pack(self.state, rows, Written(self.generation, self._held_up_to(rows)), newest)
 
     def _held_up_to(self, rows: Integers) -> Integers:
         """By row: the offset of the newest event it holds. A row that is ahead stays ahead, whoever writes it and why."""
@@ -238,6 +301,8 @@ class Owned:
             resume=positions.resume,
             customers_topic_id=positions.customers_topic_id,
             customers_applied=positions.customers_applied,
+            offers_topic_id=positions.offers_topic_id,
+            offers_applied=positions.offers_applied,
             vector={log.decode(): offset for log, offset in positions.vector.items()},
             parked=[(log.decode(), offset) for log, offset in sorted(positions.parked)],
             doubtful=sorted(positions.doubtful.items()),
@@ -252,6 +317,9 @@ class Owned:
     def written(self) -> None:
         """What `messages` gave is acknowledged."""
         self._dirty.clear()
+        self._owed.clear()
+        self._caused_ms.clear()
+        self.gone.clear()
         self.unwritten = False
         self.named = len(self.state.names)
 
@@ -276,28 +344,28 @@ class Owned:
         """Does a row recovered from beyond our position hold this event already?"""
         return offset <= self.ahead.get(row, NOTHING)
 
-    def _moved_by_what_is_new(self, rows: Integers, was: Bits, now: Bits, trigger: Trigger) -> tuple[Bits, Bits]:
-        """The bits that the new model moved, and those that a new rule did, in rows that had not had their turn.
+    def _moved_by_what_is_new(self, seen: Seen, was: Bits, now: Bits, trigger: Trigger) -> tuple[Bits, Bits] | tuple[()]:
+        """The bits that the new model moved, and those that a new rule did, in rows that had not had their turn; nothing where all had.
 
         That is what differs now, and would not have differed by what customers were judged by before.
         """
-        by_new = np.where(rows >= self.turned, now ^ was, np.uint64(0))
+        if self.turned == EVERY_ROW:
+            return ()
+        by_new = np.where(seen.rows >= self.turned, now ^ was, np.uint64(0))
         before = trigger.judged_before
         if before is not None and by_new.any():
-            view = View(self.state, score(self.state, rows, before.ask), before.ask, trigger.needs_before)
-            by_new &= ~(memberships(view, was, before.segments) ^ was)
+            by_new &= ~(memberships(seen.view(before.ask, trigger.needs_before), was, before.segments) ^ was)
         ruled = np.uint64(trigger.changed_bits)
         return by_new & ~ruled, by_new & ruled
 
-    def _note_changes(self, rows: Integers, was: Bits, now: Bits, trigger: Trigger) -> None:
+    def _move(self, rows: Integers, now: Bits, trigger: Trigger, *by_new: Bits) -> None:
+        """Memberships become these, and the changes get their numbers; `by_new`: the bits that a new model moved, and a new rule."""
         numbers = np.arange(self.change_number + 1, self.change_number + 1 + len(rows), dtype=np.uint64)
         self.change_number += len(rows)
         self.state.change_number[rows] = numbers
-        if self.turned == EVERY_ROW:
-            for row, before, at in zip(rows.tolist(), was.tolist(), trigger.at_ms.tolist(), strict=True):
-                self.news[row] = Change(before, at, trigger.cause)
-            return
-        moved = self._moved_by_what_is_new(rows, was, now, trigger)
-        columns = (rows, was, trigger.at_ms, *moved)
-        for row, before, at, by_model, by_rule in zip(*(column.tolist() for column in columns), strict=True):
-            self.news[row] = Change(before, at, trigger.cause, by_model, by_rule)
+        columns = (rows, self.state.membership[rows], trigger.at_ms, *by_new)
+        for row, before, at, *moved_by in zip(*(column.tolist() for column in columns), strict=True):
+            self.news[row] = Change(before, at, trigger.cause, *moved_by)
+        self.state.membership[rows] = now
+        self.touch(rows)
+        self.mark_untold(rows)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from services.segmentation import metrics
 from services.segmentation.changelog import market_from, meta_message
+from services.segmentation.copies import Copies
 from services.segmentation.decoding import origin_of
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.state import CustomerState
@@ -22,7 +23,7 @@ from services.segmentation.recovery import Recovered, Recovery
 from services.segmentation.snapshots import Snapshot, SnapshotFiles, take_snapshot
 from services.segmentation.trait_columns import fill
 from services.segmentation.worker import Worker
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRIVACY, SEGMENTATION_STATE
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRIVACY, PROFILE_ROWS, SEGMENTATION_STATE
 from shared.service import OpenedPartition
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, Record
@@ -61,6 +62,8 @@ class Sources:
     """(partition, vector) -> what lies beyond the vector."""
     read_customers: Callable[[int, int], AsyncIterator[Sequence[Record]]]
     """The same of customers-v1: where traits that rules name are taken from."""
+    read_copies: Callable[[int, int], AsyncIterator[Sequence[Record]]]
+    """The same of profile-rows-v1."""
     read_products: Callable[[int, int], AsyncIterator[Sequence[Record]]]
     """The same of products-v1."""
     follow_products: Callable[[], AsyncIterator[tuple[int, Sequence[Record]]]]
@@ -97,10 +100,14 @@ class SegmentationPartitions:
             if owned is None:
                 owned = self._worker.owned[number] = await self._recover(number)
             self._users[number].add(opened.topic)
-        if opened.topic in (OFFERS.name, PRIVACY.name):
-            # What is read of them again changes nothing, so the group's own commits are enough.
-            return None
         positions = owned.positions
+        if opened.topic == PRIVACY.name:
+            # What is read of it again changes nothing, so the group's own commits are enough.
+            return None
+        if opened.topic == PROFILE_ROWS.name:
+            return owned.copies.position
+        if opened.topic == OFFERS.name:
+            return positions.resume_offers(opened.topic_id)
         return positions.resume if opened.topic == CUSTOMER_EVENTS.name else positions.customers_applied + 1
 
     async def close(self, topic: str, partition: int) -> None:
@@ -149,9 +156,11 @@ class SegmentationPartitions:
 
     async def _recover(self, number: int) -> Owned:
         began = time.perf_counter()
+        copies = await self._read_copies(number)
         recovered, snapshot = await self._read(number)
         if recovered is not None and not recovered.meta.catching_up:
             owned = self._take_over(number, recovered)
+            owned.copies = copies
             way = "changelog"
             if self._is_of_these_logs(owned) and await self._follows_on(owned):
                 await self._announce(owned, recovered)
@@ -161,8 +170,11 @@ class SegmentationPartitions:
         else:
             way = "timeline"
             owned = self._start_from(number, recovered, snapshot)
+            owned.copies = copies
             await self._catch_up(owned)
         await fill(owned.state, number, self._worker.wanted_traits(), self._sources.read_customers)
+        owned.owe_copies()
+        await self._worker.write(owned)
         seconds = time.perf_counter() - began
         metrics.RECOVERY_SECONDS.labels(way).observe(seconds)
         log.info("partition %d: %d rows from the %s in %.2f s", number, owned.state.count, way, seconds)
@@ -177,6 +189,15 @@ class SegmentationPartitions:
         async for records in self._sources.read_changelog(number, start):
             recovery.read(records)
         return recovery.result(), None if same_log else snapshot
+
+    async def _read_copies(self, number: int) -> Copies:
+        """What others' partitions have of this one's customers: before anybody is judged."""
+        copies, losers = Copies(), []
+        async for records in self._sources.read_copies(number, 0):
+            losers += copies.take(records).losers
+        if losers:
+            await self._worker.publisher.publish(PROFILE_ROWS, losers)
+        return copies
 
     def _take_over(self, number: int, recovered: Recovered) -> Owned:
         meta = recovered.meta

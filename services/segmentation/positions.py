@@ -29,6 +29,9 @@ class Positions:
     """The newest offset of customer-events-v1 that the rows hold, or were right to skip."""
     customers_topic_id: str = ""
     customers_applied: int = NOTHING
+    offers_topic_id: str = ""
+    offers_applied: int = NOTHING
+    """The newest offset of offers-v1 that the rows hold. An older one that comes again would begin a row for who was erased since."""
     vector: dict[bytes, int] = field(default_factory=dict)
     """Highest origin offset by origin log (`topic id/partition`)."""
     parked: set[tuple[bytes, int]] = field(default_factory=set)
@@ -81,6 +84,16 @@ class Positions:
             elif self.parked and self._comes_again(record, origin):
                 fresh.append(record)
         return fresh, lost
+
+    def new_offers(self, topic_id: str, records: Sequence[Record]) -> Sequence[Record]:
+        """Those of these records of offers-v1 that the rows do not hold."""
+        if topic_id != self.offers_topic_id:
+            self.offers_topic_id, self.offers_applied = topic_id, NOTHING
+        return [record for record in records if record.offset > self.offers_applied]
+
+    def resume_offers(self, topic_id: str) -> int | None:
+        """Where to read offers-v1 on; None where only the group's own commits tell."""
+        return self.offers_applied + 1 if topic_id == self.offers_topic_id and self.offers_applied != NOTHING else None
 
     def reject(self, rejects: Iterable[Reject], origins: Iterable[Origin], last_offset: int) -> None:
         """These were rejected: they may come again, and must be read again until they are surely parked."""

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from services.segmentation import metrics
+from services.segmentation.customers import Seen
 from services.segmentation.domain.arrays import Bits, Integers, hex_from_ids
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.models.scoring_model import Crowd, Market
-from services.segmentation.domain.scoring import score, told_signature
+from services.segmentation.domain.scoring import told_signature
 from services.segmentation.domain.state.rows import BEING_STORED, STORED, WAITING
 from services.segmentation.domain.summary import totals_of
 from services.segmentation.domain.told import told
@@ -46,6 +47,8 @@ class Portion:
     """What one write takes to the database."""
 
     documents: list[dict[str, Any]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Profiles that are part of other customers."""
     points: list[dict[str, Any]] = field(default_factory=list)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     sizes: list[dict[str, Any]] = field(default_factory=list)
@@ -55,7 +58,7 @@ class Portion:
     """With this write the read model has every change of a partition up to a moment."""
 
     def __bool__(self) -> bool:
-        return bool(self.documents or self.summaries or self.curve)
+        return bool(self.documents or self.gone or self.summaries or self.curve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class ReadModel:
         """Summaries last, so that they never promise what cannot be found."""
         if portion.documents:
             await in_store(store.write_scores, portion.documents)
+        if portion.gone:
+            await in_store(store.forget_all, portion.gone)
         if portion.points:
             await in_store(history.write_score_points, portion.points)
         if portion.sizes:
@@ -205,24 +210,33 @@ class ReadModel:
         metrics.STORE_WAITING.set(waiting)
 
     def _take(self, portion: Portion, marks: Marks, rows: Integers, now: datetime) -> None:
-        owned, worker = marks.owned, self._worker
-        scores = score(owned.state, rows, worker.ask())
-        documents = told(owned.state, scores, worker.model.name)
-        customers = hex_from_ids(owned.state.ids[rows])
-        portion.documents += self._documents(owned, rows, customers, documents, now)
-        signatures = told_signature(scores)
-        pointed = np.flatnonzero(scores.bought & (signatures != marks.pointed_at(rows)))
-        today = worker.now_ms() // DAY_MS
-        portion.points += [history.score_point(customers[place], today, now, documents[place]) for place in pointed.tolist()]
-        portion.taken.append(Taken(marks, rows, rows[pointed], signatures[pointed]))
+        owned = marks.owned
+        for seen in owned.customers(rows):
+            self._take_customers(portion, marks, seen, now)
+        # Who waits for rows of other profiles waits here for nothing: he is taken when they have come.
+        portion.taken.append(Taken(marks, rows, rows[:0], np.zeros(0, dtype=np.uint64)))
+        portion.gone += hex_from_ids(owned.state.ids[rows[owned.state.merged.absorbed(rows)]])
         owned.state.unstored[rows] = BEING_STORED
 
+    def _take_customers(self, portion: Portion, marks: Marks, seen: Seen, now: datetime) -> None:
+        worker = self._worker
+        scores = seen.view(worker.ask()).scores
+        documents = told(seen.state, scores, worker.model.name)
+        customers = hex_from_ids(seen.state.ids[seen.at])
+        portion.documents += self._documents(marks.owned, seen, customers, documents, now)
+        signatures = told_signature(scores)
+        pointed = np.flatnonzero(scores.bought & (signatures != marks.pointed_at(seen.rows)))
+        today = worker.now_ms() // DAY_MS
+        portion.points += [history.score_point(customers[place], today, now, documents[place]) for place in pointed.tolist()]
+        portion.taken.append(Taken(marks, seen.rows, seen.rows[pointed], signatures[pointed]))
+
     def _documents(
-        self, owned: Owned, rows: Integers, customers: list[str], scores: list[dict[str, Any]], now: datetime
+        self, owned: Owned, seen: Seen, customers: list[str], scores: list[dict[str, Any]], now: datetime
     ) -> list[dict[str, Any]]:
-        state, segments = owned.state, self._worker.segments
-        columns = (state.membership, state.purchase_count, state.bought_minor, state.refunded_minor)
-        plain = zip(customers, scores, *(column[rows].tolist() for column in columns), strict=True)
+        state, segments = seen.state, self._worker.segments
+        columns = [getattr(state, name)[seen.at].tolist() for name in ("purchase_count", "bought_minor", "refunded_minor")]
+        others = [owned.state.merged.others(row) for row in seen.rows.tolist()] if owned.state.merged else [()] * len(seen.rows)
+        plain = zip(customers, scores, owned.state.membership[seen.rows].tolist(), *columns, others, strict=True)
         return [
             {
                 "_id": customer,
@@ -233,8 +247,9 @@ class ReadModel:
                 "purchases": purchases,
                 "bought_minor": bought,
                 "refunded_minor": refunded,
+                **({"others": list(other)} if other else {}),
             }
-            for customer, values, membership, purchases, bought, refunded in plain
+            for customer, values, membership, purchases, bought, refunded, other in plain
         ]
 
     def _summarise(self, portion: Portion, now: datetime) -> None:

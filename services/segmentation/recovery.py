@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from services.segmentation.causes import Cause, Change
 from services.segmentation.changelog import META_PREFIX, NAMES_PREFIX, PartitionMeta, read_meta, read_names
 from services.segmentation.domain.arrays import Bits, Bytes, Integers, Mask, ids_from_hex
 from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, PackedRows, is_readable, restore, unpack
-from services.segmentation.owned import Cause, Change
 from services.segmentation.positions import NOTHING
 from services.segmentation.snapshots import Snapshot
 from shared.streaming.records import Record
@@ -50,6 +50,8 @@ class Recovery:
         count = self.state.count
         if snapshot is not None:
             self._generation[:count], self._applied[:count] = snapshot.meta.generation, snapshot.meta.applied
+            # A snapshot is taken when all is told, whatever number its record says was published last.
+            self._previous[:count] = self.state.membership[:count]
 
     def read(self, records: Sequence[Record]) -> None:
         """Take in the next records."""

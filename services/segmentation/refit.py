@@ -20,6 +20,7 @@ import msgspec
 
 from services.segmentation.domain.fitting import Candidate, candidate
 from services.segmentation.domain.state import CustomerState
+from services.segmentation.domain.state.joining import customers_of
 from services.segmentation.markets import Markets
 from services.segmentation.models_in_use import FITTED, NEEDS_KEY, Models, parameters_of
 from services.segmentation.news import SOURCE
@@ -60,7 +61,7 @@ class Sources:
 
 
 async def read_rows(read_changelog: Read) -> CustomerState:
-    """All partitions' rows. Raises ValueError where a partition's rows are not whole: it is being rebuilt."""
+    """All customers' rows, from those of all partitions. Raises ValueError where a partition's rows are not whole: it is being rebuilt."""
     every = CustomerState()
     for partition in range(PARTITION_COUNT):
         recovery, found = Recovery(), False
@@ -72,7 +73,7 @@ async def read_rows(read_changelog: Read) -> CustomerState:
             every.take_over(recovered.state)
         elif found:
             raise ValueError(f"partition {partition} is being rebuilt")
-    return every
+    return customers_of(every)
 
 
 async def read_published(read_models: Read, models: Models, markets: Markets | None = None) -> None:

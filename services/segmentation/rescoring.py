@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.segmentation import metrics
+from services.segmentation.causes import Cause
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import Gathering
@@ -16,7 +17,7 @@ from services.segmentation.domain.need_labels import period_of
 from services.segmentation.domain.scoring import margin_share_of
 from services.segmentation.domain.summary import Tally
 from services.segmentation.markets import Known
-from services.segmentation.owned import EVERY_ROW, Cause, Owned
+from services.segmentation.owned import EVERY_ROW, Owned
 from services.segmentation.worker import Worker
 
 SLICE_ROWS = 8192
@@ -54,6 +55,7 @@ class Rescoring:
         self._finished = 0.0
         self._slices: Iterator[Slice] | None = None
         self._period = 0
+        self._waiting = 0
         self._gathered: dict[int, Gathering] = {}
         self._seen: dict[int, Known] = {}
         self._owes_a_round = False
@@ -100,7 +102,7 @@ class Rescoring:
             return False
         self._worker.take_up_what_is_new()
         self._begun_ms, self._done, self._worked, self._tallies = now_ms, owners, 0.0, {}
-        self._gathered, self._seen, self._period = {}, {}, period_of(now_ms // DAY_MS)
+        self._gathered, self._seen, self._period, self._waiting = {}, {}, period_of(now_ms // DAY_MS), 0
         self._slices = self._walk()
         return True
 
@@ -151,12 +153,16 @@ class Rescoring:
             now_ms = np.full(len(due.rows), worker.now_ms(), dtype=np.int64)
             trigger = replace(worker.trigger(now_ms, Cause.TIME), needs_before=needs_before)
             scores = owned.settle(due.rows, trigger, worker.judgement())
-        self._gathered.setdefault(owned.number, Gathering()).add(scores)
-        self._tallies.setdefault(owned.number, Tally()).add(scores)
+        gathered, tally = self._gathered.setdefault(owned.number, Gathering()), self._tallies.setdefault(owned.number, Tally())
+        for each in scores:
+            gathered.add(each)
+            tally.add(each)
+        merged = owned.state.merged
+        self._waiting += len(due.rows) - sum(len(each.rows) for each in scores) - int(merged.absorbed(due.rows).sum())
         if owned.turned != EVERY_ROW:
             self._resume_at = time.monotonic() + (owned.change_number - number) / NEW_CHANGES_PER_SECOND
             owned.turned = int(due.rows[-1]) + 1
-            owned.mark_unstored(due.rows)
+            owned.mark_moved(due.rows)
         await worker.write(owned)
 
     def _finish(self) -> None:
@@ -171,6 +177,7 @@ class Rescoring:
             self._count_silent_rounds()
         self._worker.margin_share = margin_share_of(owned.state for owned in self._worker.owned.values())
         self._worker.all_had_turns()
+        metrics.MEMBERS_WAITING.set(self._waiting)
         self.tallies = self._tallies
         self._slices, self._seen = None, {}
         self.rounds += 1

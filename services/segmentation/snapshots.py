@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.segmentation.changelog import PartitionMeta, read_meta
+from services.segmentation.domain.state.merged import Merged
 from services.segmentation.domain.state.rows import FACTS, MARKS, OPTIONAL, WAITING, CustomerState
 
 TALLIES, TALLY_PARTS = ("bought", "done"), ("keys", "newest", "held")
@@ -31,11 +32,13 @@ class Snapshot:
     meta: PartitionMeta
     columns: dict[str, NDArray[Any]]
     names: dict[int, str]
+    merged: dict[str, Any] = field(default_factory=dict)
 
     def state(self) -> CustomerState:
         """The rows, with their index."""
         state = CustomerState()
-        rows = state.find_or_add(self.columns["ids"])
+        # In the order that they had: tallies and what is merged name rows by number.
+        rows = state.add(self.columns["ids"])
         for name in {**FACTS, **MARKS}:
             getattr(state, name)[rows] = self.columns[name]
         state.unstored[rows[state.unstored[rows] > 0]] = WAITING
@@ -45,6 +48,7 @@ class Snapshot:
         for name in TALLIES:
             getattr(state, name).take_columns({part: self.columns[f"{name}.{part}"] for part in TALLY_PARTS})
         state.names |= self.names
+        state.merged = Merged.from_plain(self.merged)
         return state
 
 
@@ -54,7 +58,7 @@ def take_snapshot(state: CustomerState, meta: PartitionMeta, changelog_id: str, 
     columns |= {name: column[: state.count].copy() for name, column in state.optional.items()}
     for name in TALLIES:
         columns |= {f"{name}.{part}": column for part, column in getattr(state, name).columns().items()}
-    return Snapshot(changelog_id, changelog_end, meta, columns, dict(state.names))
+    return Snapshot(changelog_id, changelog_end, meta, columns, dict(state.names), state.merged.plain())
 
 
 class SnapshotFiles:
@@ -74,6 +78,7 @@ class SnapshotFiles:
             "changelog_end": snapshot.changelog_end,
             "written_at": self._now(),
             "names": list(snapshot.names.items()),
+            "merged": snapshot.merged,
         }
         about_bytes = np.frombuffer(msgspec.json.encode(about), np.uint8)
         meta_bytes = np.frombuffer(msgspec.json.encode(snapshot.meta), np.uint8)
@@ -94,7 +99,7 @@ class SnapshotFiles:
             return None
         if self._now() - about["written_at"] > LONGEST_SECONDS or not _fits(columns):
             return None
-        return Snapshot(about["changelog_id"], about["changelog_end"], meta, columns, dict(about["names"]))
+        return Snapshot(about["changelog_id"], about["changelog_end"], meta, columns, dict(about["names"]), about.get("merged", {}))
 
     def _path(self, partition: int) -> Path:
         return self._directory / f"rows-{partition}.npz"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from services.segmentation import metrics
-from services.segmentation.domain.scoring import score, told_signature
+from services.segmentation.domain.arrays import hex_from_ids
+from services.segmentation.domain.scoring import told_signature
 from services.segmentation.news import score_messages
 from services.segmentation.owned import Owned
 from services.segmentation.worker import Worker
 from shared.contracts.topics import SCORES
+from shared.streaming.records import Message
 
 PORTION = 3000
 """Customers a tick of one second; a stream that is faster is coalesced."""
@@ -33,8 +35,12 @@ class ScoreTelling:
         metrics.SCORES_WAITING.set(max(waiting - PORTION, 0))
 
     async def _tell(self, owned: Owned, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        worker = self._worker
-        scores = score(owned.state, rows, worker.ask())
-        await worker.publisher.publish(SCORES, score_messages(owned, scores, worker.model.name, worker.now()))
-        owned.state.told[rows] = told_signature(scores)
-        owned.state.unpublished[rows] = False
+        worker, state = self._worker, owned.state
+        customers = [(seen, seen.view(worker.ask()).scores) for seen in owned.customers(rows)]
+        messages = [Message(each.encode(), None) for each in hex_from_ids(state.ids[rows[state.merged.absorbed(rows)]])]
+        for seen, scores in customers:
+            messages += score_messages(seen.state, scores, worker.model.name, worker.now())
+        await worker.publisher.publish(SCORES, messages)
+        for seen, scores in customers:
+            state.told[seen.rows] = told_signature(scores)
+        state.unpublished[rows] = False

@@ -9,21 +9,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.segmentation import metrics
+from services.segmentation.causes import Cause, Trigger
+from services.segmentation.copies import tombstones
 from services.segmentation.decoding import Reading
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.market import market_of, sample_of
 from services.segmentation.domain.models.scoring_model import Market, ScoringModel
 from services.segmentation.domain.need_labels import NeedLabels
-from services.segmentation.domain.scoring import Question, score
+from services.segmentation.domain.scoring import Question
 from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Judgement, Segments
 from services.segmentation.markets import Markets
 from services.segmentation.models_in_use import Models
 from services.segmentation.news import change_messages
-from services.segmentation.owned import Cause, Owned, Trigger
+from services.segmentation.owned import Owned
 from services.segmentation.settings import SegmentationSettings
 from shared.clock import BEGINNING, Clock
-from shared.contracts.topics import SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import PROFILE_ROWS, SEGMENT_CHANGES, SEGMENTATION_STATE
 from shared.service import Publisher
 from shared.streaming.errors import Stuck
 from shared.streaming.records import Message
@@ -169,9 +171,13 @@ class Worker:
     async def write(self, owned: Owned) -> None:
         """Make durable what changed, then tell the news. Safe to repeat: after a failure it goes on where it stopped."""
         if owned.unwritten:
+            if owned.gone:
+                await self.publisher.publish(PROFILE_ROWS, tombstones(sorted(owned.gone), owned.generation))
             messages = owned.messages(self.market)
             await self.publisher.publish(SEGMENTATION_STATE, messages)
             metrics.ROWS_WRITTEN.inc(len(messages) - 1)
+            if copies := owned.copy_messages():
+                await self.publisher.publish(PROFILE_ROWS, copies)
             owned.written()
         if owned.news:
             await self.publisher.publish(SEGMENT_CHANGES, self._news(owned))
@@ -186,7 +192,8 @@ class Worker:
         """The market of all rows at hand and of what is known of others; for a start, when there are no scores yet to take it from."""
         ask, at_hand = self.ask(), {owned.number: owned for owned in (*self.owned.values(), *besides)}
         others = [known.sample for number, known in self.markets.known.items() if number not in at_hand]
-        return market_of([*others, *(sample_of(score(owned.state, owned.state.every_row(), ask)) for owned in at_hand.values())])
+        ours = [seen.view(ask).scores for owned in at_hand.values() for seen in owned.customers(owned.state.every_row())]
+        return market_of([*others, *map(sample_of, ours)])
 
     def _news(self, owned: Owned) -> list[Message]:
         return change_messages(owned, self.judgement())

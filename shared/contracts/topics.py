@@ -77,7 +77,10 @@ CUSTOMERS = Topic(
     "customers-v1", (CustomerPublished,), key="customer id",
     producers=("identity",), consumers=("segmentation", "campaigns", "notifications"), compacted=True,
 )  # fmt: skip
-PROFILE_ROWS = Topic("profile-rows-v1", (), key="customer id", producers=(), consumers=(), compacted=True)
+PROFILE_ROWS = Topic(
+    "profile-rows-v1", (), key="profile id, in the partition of its customer's",
+    producers=("segmentation",), consumers=("segmentation",), compacted=True, compaction_lag=timedelta(hours=1),
+)  # fmt: skip
 SEGMENTATION_STATE = Topic(
     "segmentation-state-v1", (), key="profile id",
     producers=("segmentation",), consumers=(), compacted=True, compaction_lag=timedelta(hours=1),

@@ -25,7 +25,17 @@ from services.segmentation.partitions import Sources
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.snapshots import SnapshotFiles
 from shared.clock import ReplayClock
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DEAD_LETTERS, PRODUCTS, SCORING_MODELS, SEGMENTATION_STATE, TOPICS, Topic
+from shared.contracts.topics import (
+    CUSTOMER_EVENTS,
+    CUSTOMERS,
+    DEAD_LETTERS,
+    PRODUCTS,
+    PROFILE_ROWS,
+    SCORING_MODELS,
+    SEGMENTATION_STATE,
+    TOPICS,
+    Topic,
+)
 from shared.http import create_app
 from shared.service import Service
 from shared.streaming.memory import MemoryBus
@@ -78,6 +88,7 @@ class Everything:
             customers_bounds=partial(self._bounds, CUSTOMERS),
             read_timeline=self._timeline,
             read_customers=partial(self._read, CUSTOMERS),
+            read_copies=partial(self._read, PROFILE_ROWS),
             read_products=partial(self._read, PRODUCTS),
             follow_products=self._follow_no_products,
             read_models=partial(self._read, SCORING_MODELS),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from services.segmentation import rescoring
+from services.segmentation.causes import Trigger
 from services.segmentation.domain.arrays import Integers
 from services.segmentation.domain.names import code_of
 from services.segmentation.domain.need_fitting import need_candidate
@@ -23,7 +24,7 @@ from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Judgem
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.models_in_use import NEEDS_KEY
 from services.segmentation.need_contract import need_labels_from, published_needs
-from services.segmentation.owned import Owned, Trigger
+from services.segmentation.owned import Owned
 from services.segmentation.refit import PARTITION, take_published
 from services.segmentation.shipped import load_shipped_models
 from shared.contracts.envelope import envelope

@@ -18,7 +18,8 @@ from services.segmentation.live_changes import LiveChanges, Wanted
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.store import history
 from shared.clock import ReplayClock
-from shared.contracts.envelope import Event
+from shared.contracts.customers import CustomerPublished
+from shared.contracts.envelope import Event, envelope
 from shared.contracts.scores import SegmentEntered, SegmentLeft
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, SEGMENT_CHANGES
 from shared.http import create_app
@@ -27,6 +28,7 @@ from shared.service import Service
 from shared.streaming.progress import Progress
 from shared.streaming.publisher import KafkaPublisher
 from shared.streaming.reader import bounds_of_topic
+from shared.streaming.records import Message
 from tests.segmentation.test_whole import PEOPLE, START, Shop, a_shop, a_year, customer, fresh, holds_all, introductions, play, sources_at
 
 __all__ = ["fresh"]
@@ -147,6 +149,58 @@ async def _ask_for_the_past(shop: Shop) -> None:
         assert sizes["points"][-1]["customers"] == (await shop.get("/v1/segments"))["segments"][name]
     assert counts["segments"]["prospects"] == 2
     assert (await shop.http.get("/v1/segments/nothing/history")).status_code == 404
+
+
+def test_who_was_merged_is_answered_for_by_the_customer_and_by_himself_after_a_split(
+    broker: str, database: str, tmp_path: Path, fresh: None
+) -> None:
+    async def story() -> None:
+        async with a_shop(broker, database, tmp_path) as shop:
+            await fill(shop)
+            before = {number: await shop.get(f"/v1/customers/{customer(number)}/scores") for number in (3, 5)}
+            totals = await shop.get("/v1/totals")
+            await shop.publisher.publish(CUSTOMERS, [published(3, 2, 5), published(5, 2, into=3)])
+            scores = await shop.wait_for(f"/v1/customers/{customer(3)}/scores", lambda answer: "others" in answer)
+            await _is_answered_for(shop, scores, before)
+            merged = await shop.wait_for("/v1/totals", lambda answer: answer["customers"] == totals["customers"] - 1)
+            assert {name: merged[name] for name in ("purchases", "bought_minor")} == {
+                name: totals[name] for name in ("purchases", "bought_minor")
+            }
+        async with a_shop(broker, database, tmp_path) as shop:
+            await shop.publisher.publish(CUSTOMERS, [published(3, 3), published(5, 3)])
+            again = await shop.wait_for(f"/v1/customers/{customer(5)}/scores", lambda answer: "asked_for" not in answer)
+            of_the_row = ("frequency", "realised_minor", "purchases")
+            assert [again[name] for name in of_the_row] == [before[5][name] for name in of_the_row]
+
+    play(story)
+
+
+def published(number: int, version: int, *others: int, into: int | None = None) -> Message:
+    who = customer(number)
+    data = CustomerPublished(
+        customer_id=who, version=version, members=(who, *map(customer, others)), references=(), first_seen_at=START,
+        merged_into=customer(into) if into is not None else None,
+    )  # fmt: skip
+    return Message(who.encode(), envelope(data, id=f"{who}/{version}", source="identity", time=START).model_dump_json().encode())
+
+
+async def _is_answered_for(shop: Shop, scores: dict[str, Any], before: dict[int, dict[str, Any]]) -> None:
+    assert scores["others"] == [customer(5)]
+    assert scores["purchases"] == before[3]["purchases"] + before[5]["purchases"]
+    asked = await shop.wait_for(f"/v1/customers/{customer(5)}/scores", lambda answer: answer["customer_id"] == customer(3))
+    assert asked == {**scores, "as_of": asked["as_of"], "asked_for": customer(5)}
+    found = (await shop.http.post("/v1/scores/lookup", json={"customer_ids": [customer(5), customer(3)]})).json()
+    assert [(each["customer_id"], each.get("asked_for")) for each in found["customers"]] == [
+        (customer(3), customer(5)),
+        (customer(3), None),
+    ]
+    assert found["unknown"] == []
+    explained = await shop.get(f"/v1/segments/loyal/explain/{customer(5)}")
+    assert explained["customer_id"] == customer(3)
+    assert explained["inside"] == ("loyal" in scores["segments"])
+    assert (await shop.get(f"/v1/customers/{customer(5)}/history"))["points"], "how it went before stays"
+    members = await shop.get(f"/v1/segments/{scores['segments'][0]}/members?limit=1000")
+    assert customer(5) not in [each["customer_id"] for each in members["members"]]
 
 
 def test_points_of_a_day_take_each_others_place_and_the_ring_turns(database: str, fresh: None) -> None:

@@ -29,7 +29,16 @@ from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
 from shared.contracts.scores import Scores, ScoresComputed, SegmentEntered, SegmentLeft
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, PRODUCTS, SCORES, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE
+from shared.contracts.topics import (
+    CUSTOMER_EVENTS,
+    CUSTOMERS,
+    PRODUCTS,
+    PROFILE_ROWS,
+    SCORES,
+    SCORING_MODELS,
+    SEGMENT_CHANGES,
+    SEGMENTATION_STATE,
+)
 from shared.http import create_app
 from shared.kafka_admin import admin, apply_topics, topic_ids
 from shared.mongo import connect, disconnect
@@ -91,6 +100,7 @@ def sources_at(broker: str, directory: Path) -> Sources:
         customers_bounds=partial(bounds_of_partition, broker, CUSTOMERS),
         read_timeline=no_timeline,
         read_customers=partial(read_partition, broker, CUSTOMERS),
+        read_copies=partial(read_partition, broker, PROFILE_ROWS),
         read_products=partial(read_partition, broker, PRODUCTS),
         follow_products=partial(follow_partitions, broker, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
         read_models=partial(read_partition, broker, SCORING_MODELS),
@@ -124,7 +134,7 @@ async def a_shop(broker: str, database: str, directory: Path) -> AsyncIterator[S
 @pytest.fixture
 def fresh(broker: str, database: str) -> Any:
     """The topics and the read model of segmentation, empty."""
-    topics = [CUSTOMER_EVENTS, CUSTOMERS, SEGMENTATION_STATE, SCORES, SCORING_MODELS, SEGMENT_CHANGES]
+    topics = [CUSTOMER_EVENTS, CUSTOMERS, PROFILE_ROWS, SEGMENTATION_STATE, SCORES, SCORING_MODELS, SEGMENT_CHANGES]
     with admin(broker) as client:
         client.delete_topics([topic.name for topic in topics])
     apply_topics(broker)

@@ -83,11 +83,11 @@ def add_scores(router: APIRouter) -> None:
 
     @router.get("/v1/customers/{customer_id}/scores", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of(customer_id: str) -> dict[str, Any]:
-        """The scores and segments of one customer."""
-        found = await in_store(store.read_scores, customer_id)
-        if found is None:
+        """The scores and segments of one customer; of who is part of another customer, that one's, under its id."""
+        found = await in_store(store.read_scores_of, (customer_id,))
+        if customer_id not in found:
             raise unknown_customer(customer_id)
-        return customer(found)
+        return _as_asked(customer_id, found[customer_id])
 
     @router.post("/v1/scores/lookup", dependencies=[needs(Scope.PROFILES_READ)])
     async def scores_of_many(asked: Lookup) -> dict[str, Any]:
@@ -95,15 +95,15 @@ def add_scores(router: APIRouter) -> None:
         as_of = await in_store(store.read_as_of)
         found = await in_store(store.read_scores_of, asked.customer_ids)
         about_all(found)
-        rows = [found[each] for each in asked.customer_ids if each in found]
+        rows = [_as_asked(each, found[each]) for each in asked.customer_ids if each in found]
         unknown = [each for each in dict.fromkeys(asked.customer_ids) if each not in found]
-        return {"customers": [customer(row) for row in rows], "unknown": unknown, "as_of": as_of}
+        return {"customers": rows, "unknown": unknown, "as_of": as_of}
 
     @router.get("/v1/customers/{customer_id}/history", dependencies=[needs(Scope.PROFILES_READ)])
     async def history_of(customer_id: str, days: Days = history.KEPT_DAYS) -> dict[str, Any]:
         """How a customer's scores went, oldest first: a point for each day on which something worth telling changed."""
         points = await in_store(history.read_score_points, customer_id)
-        if not points and await in_store(store.read_scores, customer_id) is None:
+        if not points and not await in_store(store.read_scores_of, (customer_id,)):
             raise unknown_customer(customer_id)
         shown = [point for point in points if point["day"] > points[-1]["day"] - days]
         return {"customer_id": customer_id, "points": [_point(point) for point in shown]}
@@ -131,6 +131,11 @@ def _point(point: dict[str, Any]) -> dict[str, Any]:
 def customer(row: dict[str, Any]) -> dict[str, Any]:
     """A customer as he is answered."""
     return {"customer_id": row["_id"], **{name: value for name, value in row.items() if name not in ("_id", "partition")}}
+
+
+def _as_asked(customer_id: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Of who is part of another customer, that one; then it is said who was asked for."""
+    return customer(row) if row["_id"] == customer_id else {**customer(row), "asked_for": customer_id}
 
 
 def _place(after: str) -> tuple[int, str] | None:

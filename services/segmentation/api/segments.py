@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
 from services.segmentation.answering import EXPLAIN, SAMPLE, WHAT_IF
-from services.segmentation.api.scores import After, Days, Limit, customer
+from services.segmentation.api.scores import After, Days, Limit, customer, unknown_customer
 from services.segmentation.domain.rules import CHOICES, QUANTITIES
 from services.segmentation.domain.scoring import iso_day
 from services.segmentation.domain.segments import FIRST_OWN_BIT, SHIPPED, Segment, Segments
@@ -35,6 +35,8 @@ from shared.streaming.partitions import partition_for
 
 BIT_RESTS = timedelta(days=1)
 """A retired segment's bit is not given to another for so long: every row has been judged again by then."""
+MOST_HOMES = 4
+"""A customer that was merged may have been merged again; more than that in one moment is not waited for."""
 ANSWERED_WITHIN_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 
@@ -157,11 +159,16 @@ def add_questions(router: APIRouter) -> None:
             bytes.fromhex(customer_id)
         except ValueError:
             raise Problem(422, "Invalid request", "A customer id has 32 hexadecimal digits.") from None
-        number = partition_for(customer_id.encode())
-        found = (await _answers(EXPLAIN, {"segment": name, "customer_id": customer_id}, [number]))[str(number)]
-        if not found:
-            raise Problem(404, "Unknown customer", f"Segmentation holds no customer {customer_id}; look the id up at identity.")
-        return {"segment": name, "customer_id": customer_id, **found}
+        found: dict[str, Any] = {"part_of": customer_id}
+        for _ in range(MOST_HOMES):
+            if "part_of" not in found:
+                break
+            whom = found["part_of"]
+            number = partition_for(whom.encode())
+            found = (await _answers(EXPLAIN, {"segment": name, "customer_id": whom}, [number]))[str(number)]
+        if not found or "part_of" in found:
+            raise unknown_customer(customer_id)
+        return {"segment": name, "customer_id": whom, **found}
 
     @router.post("/v1/segments/what-if", dependencies=[needs(Scope.PROFILES_READ)], openapi_extra=WITH_DEFINITION)
     async def what_if(definition: Definition) -> dict[str, Any]:

@@ -27,9 +27,9 @@ TOTALS = ("customers", *_COLUMNS)
 
 
 def totals_of(state: CustomerState) -> dict[str, int]:
-    """Exact sums over all rows."""
+    """Exact sums over all rows, which merging does not change; customers are fewer than rows where profiles are merged."""
     sums = {name: int(getattr(state, column)[: state.count].sum(dtype=np.int64)) for name, column in _COLUMNS.items()}
-    return {"customers": state.count, **sums}
+    return {"customers": state.count - len(state.merged.absorbed_rows()), **sums}
 
 
 class Tally:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mongoengine import BooleanField, DateTimeField, DictField, Document, FloatField, IntField, ListField, StringField
 from pymongo import ReplaceOne, UpdateOne
 
-from shared.mongo import PAGE_ROWS, find_by, in_pages, refused_as_duplicates
+from shared.mongo import PAGE_ROWS, find_by, in_pages, portions, refused_as_duplicates
 
 ALIAS = "segmentation"
 
@@ -26,6 +26,7 @@ class CustomerScores(Document):
             {"fields": ["segments", "_id"]},
             {"fields": ["-value_at_risk_minor", "_id"]},
             {"fields": ["-expected_value_minor", "_id"]},
+            {"fields": ["others"], "sparse": True},
         ],
     }
 
@@ -53,6 +54,8 @@ class CustomerScores(Document):
     purchases = IntField()
     bought_minor = IntField()
     refunded_minor = IntField()
+    others = ListField(StringField())
+    """The other profiles of the customer; absent where there is none, so that their index stays small."""
 
 
 class PartitionSummary(Document):
@@ -133,14 +136,18 @@ def write_curve(curve: dict[str, Any]) -> None:
 
 
 def read_scores(customer: str) -> dict[str, Any] | None:
-    """The scores of one customer."""
+    """The scores under one id."""
     found: dict[str, Any] | None = CustomerScores._get_collection().find_one({"_id": customer})
     return found
 
 
 def read_scores_of(customers: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The scores of those who are known, by id."""
-    return {found["_id"]: found for found in find_by(CustomerScores._get_collection(), dict.fromkeys(customers))}
+    """The scores of those who are known, by the id asked for: who is part of another customer has that one's."""
+    wanted = dict.fromkeys(customers)
+    found = {each["_id"]: each for each in find_by(CustomerScores._get_collection(), wanted)}
+    missing = wanted.keys() - found.keys()
+    homes = find_by(CustomerScores._get_collection(), missing, field="others") if missing else ()
+    return {**found, **{other: home for home in homes for other in home["others"] if other in missing}}
 
 
 def read_everyone(page_size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
@@ -151,6 +158,12 @@ def read_everyone(page_size: int = PAGE_ROWS) -> Iterator[list[dict[str, Any]]]:
 def forget(customer: str) -> int:
     """Delete a customer's scores; returns how many there were."""
     return int(CustomerScores._get_collection().delete_one({"_id": customer}).deleted_count)
+
+
+def forget_all(customers: Sequence[str]) -> None:
+    """Delete the scores of many."""
+    for some in portions(customers):
+        CustomerScores._get_collection().delete_many({"_id": {"$in": some}})
 
 
 def read_best(order: str, limit: int, after: tuple[int, str] | None) -> list[dict[str, Any]]:

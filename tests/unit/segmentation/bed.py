@@ -17,7 +17,7 @@ from fastapi import APIRouter
 from services.segmentation.domain.models.scoring_model import ScoringModel
 from services.segmentation.domain.need_labels import NeedLabels
 from services.segmentation.domain.summary import totals_of
-from services.segmentation.handlers import on_customer_events, on_customers, on_offers
+from services.segmentation.handlers import on_customer_events, on_customers, on_offers, on_profile_rows
 from services.segmentation.partitions import SegmentationPartitions, Sources
 from services.segmentation.rescoring import Rescoring
 from services.segmentation.settings import SegmentationSettings
@@ -32,7 +32,17 @@ from shared.contracts.envelope import EventData, derived_id, envelope
 from shared.contracts.interactions import InteractionRecorded
 from shared.contracts.offers import OfferDecided
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRODUCTS, SCORING_MODELS, SEGMENT_CHANGES, SEGMENTATION_STATE, Topic
+from shared.contracts.topics import (
+    CUSTOMER_EVENTS,
+    CUSTOMERS,
+    OFFERS,
+    PRODUCTS,
+    PROFILE_ROWS,
+    SCORING_MODELS,
+    SEGMENT_CHANGES,
+    SEGMENTATION_STATE,
+    Topic,
+)
 from shared.service import Service, Timer
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
@@ -132,6 +142,7 @@ class Bed:
             customers_bounds=self._customers_bounds,
             read_timeline=self._read_timeline,
             read_customers=self._read_customers,
+            read_copies=self._read_copies,
             read_products=self._read_products,
             follow_products=self._no_models,
             read_models=self._read_models,
@@ -148,6 +159,7 @@ class Bed:
                 listens={
                     CUSTOMER_EVENTS: partial(on_customer_events, worker=self.worker),
                     CUSTOMERS: partial(on_customers, worker=self.worker),
+                    PROFILE_ROWS: partial(on_profile_rows, worker=self.worker),
                     OFFERS: partial(on_offers, worker=self.worker),
                 },
                 api=APIRouter(),
@@ -169,6 +181,9 @@ class Bed:
 
     async def _read_customers(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
         yield [each for each in self.bus.records(CUSTOMERS, partition) if each.offset >= start]
+
+    async def _read_copies(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        yield [each for each in self.bus.records(PROFILE_ROWS, partition) if each.offset >= start]
 
     async def _read_products(self, partition: int, start: int) -> AsyncIterator[Sequence[StoredRecord]]:
         yield [each for each in self.bus.records(PRODUCTS, partition) if each.offset >= start]
@@ -250,10 +265,14 @@ class Bed:
         await self.bus.publish(OFFERS, [Message(customer.encode(), event.model_dump_json().encode())] * 2)
 
     async def introduce(self, who: str, version: int = 1, customer_type: Any = "consumer", **traits: Any) -> None:
+        await self.publish_customer(who, version, customer_type=customer_type, traits=traits)
+
+    async def publish_customer(self, who: str, version: int, *others: str, into: str | None = None, **said: Any) -> None:
+        """As identity does: a customer with its other profiles, or one that is part of another."""
         customer = profile(who)
         data = CustomerPublished(
-            customer_id=customer, version=version, members=(customer,), customer_type=customer_type, traits=traits,
-            references=(f"loyalty_card:{who}",), first_seen_at=START,
+            customer_id=customer, version=version, members=tuple(sorted(map(profile, (who, *others)))),
+            references=(f"loyalty_card:{who}",), first_seen_at=START, merged_into=profile(into) if into is not None else None, **said,
         )  # fmt: skip
         event = envelope(data, id=derived_id(customer, version), source="identity", time=START)
         await self.bus.publish(CUSTOMERS, [Message(customer.encode(), event.model_dump_json().encode())])

@@ -9,12 +9,13 @@ import pytest
 
 from services.segmentation.domain.state import CustomerState
 from services.segmentation.holder import SegmentationHolder
+from services.segmentation.positions import Positions
 from services.segmentation.read_model import ReadModel
 from services.segmentation.store import history
 from services.segmentation.store import scores as store
 from services.segmentation.trait_columns import fill
-from shared.contracts.topics import SCORES, SEGMENTATION_STATE
-from tests.unit.segmentation.bed import Bed, profile
+from shared.contracts.topics import OFFERS, PROFILE_ROWS, SCORES, SEGMENTATION_STATE
+from tests.unit.segmentation.bed import Bed, profile, without
 
 pytestmark = pytest.mark.anyio
 WHO = [str(number) for number in range(24)]
@@ -114,6 +115,62 @@ async def test_erasing_twice_or_nobody_changes_nothing(tmp_path: Path) -> None:
     assert (await erase(bed, "7"))["rows"] == 0
     assert (await erase(bed, "nobody"))["rows"] == 0
     assert bed.rows == before
+
+
+async def test_an_offer_that_comes_again_begins_no_row_for_who_was_erased(tmp_path: Path) -> None:
+    bed = await a_shop(tmp_path)
+    await bed.offer("7", 2, "welcome")
+    await bed.offer("8", 2, "welcome")
+    await bed.settle()
+    before = bed.rows
+    await erase(bed, "7")
+    for how in (bed.settle, bed.crash, bed.restart):
+        bed.bus.redeliver(OFFERS)
+        await how()
+        bed.bus.redeliver(OFFERS)
+        await bed.settle()
+        assert bed.rows == rows_but(before, "7")
+
+
+async def test_without_knowing_which_offers_it_has_a_worker_would_begin_that_row(tmp_path: Path) -> None:
+    bed = await a_shop(tmp_path)
+    await bed.offer("7", 2, "welcome")
+    await bed.settle()
+    await erase(bed, "7")
+    bed.bus.redeliver(OFFERS)
+    with without(Positions, "new_offers", lambda _, __, records: records):
+        await bed.settle()
+    assert profile("7") in bed.rows
+
+
+async def test_an_offer_after_a_new_log_of_offers_is_read(tmp_path: Path) -> None:
+    bed = await a_shop(tmp_path)
+    for day in range(3):
+        await bed.offer("7", 2 + 7 * day, "welcome")
+    await bed.settle()
+    await bed.lose(OFFERS)
+    await bed.offer("7", 30, "again")
+    await bed.settle()
+    assert "offer:again" in bed.rows[profile("7")]
+
+
+async def test_who_was_merged_is_erased_with_every_copy_of_the_row(tmp_path: Path) -> None:
+    bed = await a_shop(tmp_path)
+    for home in WHO[:7]:
+        await bed.publish_customer(home, 2, "7")
+    await bed.publish_customer("7", 2, into="0")
+    await bed.settle()
+    await bed.publish_customer("7", 3, into="1")
+    await bed.settle()
+    assert any(profile("7") in owned.copies.held for owned in bed.worker.owned.values())
+    await erase(bed, "7")
+    await bed.settle()
+    for _ in range(2):
+        assert not any(profile("7") in owned.copies.held for owned in bed.worker.owned.values())
+        assert profile("7") not in bed.rows
+        last = {(number, record.key): record.value for number in range(8) for record in bed.bus.records(PROFILE_ROWS, number)}
+        assert not any(value for (_, key), value in last.items() if (key or b"").startswith(profile("7").encode()))
+        await bed.crash()
 
 
 async def test_who_comes_back_after_the_erasure_has_a_new_row(tmp_path: Path) -> None:

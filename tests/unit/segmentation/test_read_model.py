@@ -26,7 +26,7 @@ from services.segmentation.read_model import ReadModel
 from services.segmentation.store import history
 from services.segmentation.store import scores as store
 from shared.streaming.errors import Unavailable
-from tests.unit.segmentation.bed import Bed, profile
+from tests.unit.segmentation.bed import START, Bed, profile
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Writes:
     """What was written, in order; a write fails or waits where a test says so."""
 
     scores: list[list[str]] = field(default_factory=list)
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     sizes: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +49,7 @@ class Writes:
             self.fails = False
             raise ValueError("a value that the database does not take")
         self.scores.append([each["_id"] for each in documents])
+        self.documents |= {each["_id"]: each for each in documents}
 
     def as_of(self) -> datetime | None:
         """As the API would say after these writes."""
@@ -64,6 +67,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     writes = Writes()
     writes.may_end.set()
     monkeypatch.setattr(store, "write_scores", writes.write_scores)
+    monkeypatch.setattr(store, "forget_all", writes.gone.extend)
     monkeypatch.setattr(store, "write_summaries", writes.summaries.extend)
     monkeypatch.setattr(history, "write_score_points", writes.points.extend)
     monkeypatch.setattr(history, "write_size_points", writes.sizes.extend)
@@ -362,3 +366,37 @@ async def _value_curve() -> Any:
     add_totals(router)
     (endpoint,) = (route.endpoint for route in router.routes if isinstance(route, APIRoute) and route.path == "/v1/value-curve")
     return await endpoint()
+
+
+def test_who_was_merged_leaves_the_read_model_and_who_waits_for_rows_holds_nobody_back(tmp_path: Path, writes: Writes) -> None:
+    async def story(bed: Bed, model: ReadModel) -> None:
+        for who in ("2", "3"):
+            await bed.introduce(who)
+            await bed.buy(who, 1, 500)
+        await bed.settle()
+        await write(model)
+        await model.tick()
+        written = len(writes.scores)
+        await bed.publish_customer("1", 1, "2", "3")
+        await bed.publish_customer("2", 2, into="1")
+        await bed.settle()
+        await write(model)
+        await model.tick()
+        assert all(profile("1") not in each for each in writes.scores[written:])
+        assert writes.gone == [profile("2")]
+        assert not any(len(marks.waiting()) for marks in model._marks.values())
+        assert (writes.as_of() or START) >= bed.clock.now()
+        await bed.publish_customer("3", 2, into="1")
+        await bed.settle()
+        await write(model)
+        await model.tick()
+        assert writes.documents[profile("1")]["others"] == sorted([profile("2"), profile("3")])
+        assert writes.documents[profile("1")]["bought_minor"] == 2000
+        assert writes.gone == [profile("2"), profile("3")]
+        await bed.buy("2", 2, 500)
+        await bed.settle()
+        await write(model)
+        assert writes.documents[profile("1")]["bought_minor"] == 2500
+        assert writes.gone == [profile("2"), profile("3")]
+
+    play(story, tmp_path)

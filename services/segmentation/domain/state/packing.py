@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.segmentation.domain.arrays import Bits, Ids, Integers
+from services.segmentation.domain.arrays import Bits, Bytes, Ids, Integers
+from services.segmentation.domain.state.merged import Merged
 from services.segmentation.domain.state.rows import FACTS, OPTIONAL, CustomerState
 
 FORMAT = 4
@@ -29,6 +31,11 @@ RECORD = np.dtype(_WRITER + [(name, column.dtype.newbyteorder("<"), (column.widt
 
 _TAIL = np.dtype([("optional", "u1"), ("bought", "<u2"), ("done", "<u2")])
 """How a tail begins: a bit for each optional column that it has, and how many entries of each tally."""
+_ABSORBED, _WITH_OTHERS = 1 << 7, 1 << 6
+"""Bits beside those of the optional columns: the tail ends with the id of the customer that the profile is part of, or with how many
+other profiles its customer has and their ids."""
+_ID_BYTES = 16
+_COUNT = struct.Struct("<H")
 _OPTIONAL = {
     name: np.dtype([("value", column.dtype.newbyteorder("<"), (column.width,))]) for name, column in OPTIONAL.items()
 }  # fmt: skip
@@ -46,6 +53,12 @@ class Written:
 def is_readable(value: bytes) -> bool:
     """Was a record written in this version's format? Of others the partition's own record tells that they are missing."""
     return len(value) >= RECORD.itemsize and value[0] == FORMAT
+
+
+def written_by(value: bytes) -> tuple[int, int]:
+    """Of a readable record: the generation of its writer, and the newest offset that the row holds."""
+    record = np.frombuffer(value, RECORD, count=1)[0]
+    return int(record["generation"]), int(record["applied"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,7 @@ def pack(state: CustomerState, rows: Integers, written: Written, change: LastCha
     for name, column in FACTS.items():
         records[name] = getattr(state, name)[rows].reshape(-1, column.width)
     packed = _cut(records)
-    if not packed or not (state.optional or state.bought.count or state.done.count):
+    if not packed or not (state.optional or state.bought.count or state.done.count or state.merged):
         return packed
     return [record + tail for record, tail in zip(packed, _tails(state, rows), strict=True)]
 
@@ -95,13 +108,29 @@ def _tails(state: CustomerState, rows: Integers) -> list[bytes]:
     heads = np.zeros(len(rows), _TAIL)
     heads["optional"] = sum(1 << place for place, name in enumerate(OPTIONAL) if name in names)
     heads["bought"], heads["done"] = bought[1], done[1]
+    marks, merged = _merged(state.merged, rows)
+    heads["optional"] |= marks
     parts = [_cut(heads)]
     for name in names:
         column = np.zeros(len(rows), _OPTIONAL[name])
         column["value"] = state.optional[name][rows].reshape(len(rows), -1)
         parts.append(_cut(column))
     parts += [_cut_by(*each) for each in (bought, done)]
+    parts += [merged] if merged else []
     return [b"".join(each) for each in zip(*parts, strict=True)]
+
+
+def _merged(merged: Merged, rows: Integers) -> tuple[Bytes, list[bytes]]:
+    """By row: a bit that says which of both it has, and the profiles that it names; no list where no row has either."""
+    marks = merged.absorbed(rows) * np.uint8(_ABSORBED) | merged.with_others(rows) * np.uint8(_WITH_OTHERS)
+    if not marks.any():
+        return marks, []
+    named = [b""] * len(rows)
+    for place in np.flatnonzero(marks).tolist():
+        row = int(rows[place])
+        home, others = merged.home(row), merged.others(row)
+        named[place] = bytes.fromhex(home) if home else _COUNT.pack(len(others)) + bytes.fromhex("".join(others))
+    return marks, named
 
 
 def _cut(records: NDArray[Any]) -> list[bytes]:
@@ -130,7 +159,7 @@ def restore(state: CustomerState, rows: Integers, packed: PackedRows) -> None:
     records = packed.records
     for name, column in FACTS.items():
         getattr(state, name)[rows] = records[name][:, 0] if column.width == 1 else records[name]
-    if packed.tails or state.optional or state.bought.count or state.done.count:
+    if packed.tails or state.optional or state.bought.count or state.done.count or state.merged:
         _restore_tails(state, rows, packed.tails or [b""] * len(rows))
 
 
@@ -152,6 +181,20 @@ def _restore_tails(state: CustomerState, rows: Integers, tails: Sequence[bytes])
         counts = heads[name].astype(np.int64)
         values = _take(tails, at, every, counts * tally.ring.record.itemsize)
         tally.restore(rows, np.frombuffer(values, tally.ring.record), counts)
+    if state.merged:
+        state.merged.forget(rows)
+    for place in np.flatnonzero(heads["optional"] & np.uint8(_ABSORBED | _WITH_OTHERS)).tolist():
+        is_absorbed = bool(heads["optional"][place] & _ABSORBED)
+        _restore_merged(state.merged, int(rows[place]), is_absorbed, tails[place][int(at[place]) :])
+
+
+def _restore_merged(merged: Merged, row: int, is_absorbed: bool, ids: bytes) -> None:
+    if is_absorbed:
+        merged.put(row, home=ids[:_ID_BYTES].hex())
+        return
+    (count,) = _COUNT.unpack_from(ids)
+    starts = range(_COUNT.size, _COUNT.size + count * _ID_BYTES, _ID_BYTES)
+    merged.put(row, others=tuple(ids[start : start + _ID_BYTES].hex() for start in starts))
 
 
 def _take(tails: Sequence[bytes], at: Integers, places: Integers, sizes: Integers) -> bytes:

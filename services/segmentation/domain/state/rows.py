@@ -13,6 +13,7 @@ from services.segmentation.domain.arrays import Bits, Bytes, Ids, Integers, Mask
 from services.segmentation.domain.state import money
 from services.segmentation.domain.state.days import WORDS
 from services.segmentation.domain.state.index import RowIndex
+from services.segmentation.domain.state.merged import Merged
 from services.segmentation.domain.state.tallies import Ring, Tallies
 from services.segmentation.domain.state.traits import TraitColumn
 
@@ -134,6 +135,7 @@ class CustomerState:
         """What the tallies' names stand for."""
         self.traits: dict[str, TraitColumn] = {}
         """Those that rules name."""
+        self.merged = Merged()
         self._index = RowIndex()
         self._grow_to(_ROOM)
 
@@ -147,7 +149,17 @@ class CustomerState:
         missing = rows < 0
         if missing.any():
             new, inverse = _distinct(ids[missing])
-            rows[missing] = self._add(new)[inverse]
+            rows[missing] = self.add(new)[inverse]
+        return rows
+
+    def add(self, new: Ids) -> Integers:
+        """The next rows for ids that are distinct and not here yet, in this order."""
+        rows = np.arange(self.count, self.count + len(new), dtype=np.int64)
+        if self.count + len(new) > len(self.ids):
+            self._grow_to(max(self.count + len(new), len(self.ids) * 3 // 2))
+        self.ids[rows] = new
+        self._index.insert(rows, self.ids)
+        self.count += len(new)
         return rows
 
     def every_row(self) -> Integers:
@@ -156,7 +168,7 @@ class CustomerState:
 
     def take_over(self, other: CustomerState) -> None:
         """Add another state's rows, whose ids are not here yet."""
-        into = self._add(other.ids[: other.count])
+        into = self.add(other.ids[: other.count])
         for name in FACTS:
             getattr(self, name)[into] = getattr(other, name)[: other.count]
         self.take_tail(other, other.every_row(), into)
@@ -164,7 +176,7 @@ class CustomerState:
     def keep_only(self, rows: Integers) -> CustomerState:
         """A state with these rows and no others."""
         kept = CustomerState()
-        into = kept._add(self.ids[rows])
+        into = kept.add(self.ids[rows])
         for name in {**FACTS, **MARKS}:
             getattr(kept, name)[into] = getattr(self, name)[rows]
         kept.take_tail(self, rows, into)
@@ -178,6 +190,7 @@ class CustomerState:
         self.bought.restore(into, *other.bought.pack(rows))
         self.done.restore(into, *other.done.pack(rows))
         self.names |= other.names
+        self.merged.take(other.merged, rows, into)
 
     def have(self, name: str) -> NDArray[Any]:
         """An optional column, made where it is missing."""
@@ -199,15 +212,6 @@ class CustomerState:
     def trait_bytes(self) -> int:
         """The same of traits that rules name."""
         return sum(each.size_bytes for each in self.traits.values())
-
-    def _add(self, new: Ids) -> Integers:
-        rows = np.arange(self.count, self.count + len(new), dtype=np.int64)
-        if self.count + len(new) > len(self.ids):
-            self._grow_to(max(self.count + len(new), len(self.ids) * 3 // 2))
-        self.ids[rows] = new
-        self._index.insert(rows, self.ids)
-        self.count += len(new)
-        return rows
 
     def _grow_to(self, length: int) -> None:
         ids = np.zeros((length, 2), np.uint64)

@@ -171,6 +171,28 @@ class Tallies:
         np.put_along_axis(held, wanted[there] % self.ring.periods, values[there], axis=1)
         before.held[target[at]] = held
 
+    def join(self, other: Tallies, into: Integers, marks: Integers | None = None) -> None:
+        """Count what every row of another was counted under for a row of this one too: row n for row `into[n]`.
+
+        Names in `marks` are not counted but marked: twice in one period is once.
+        """
+        entries = other.every_entry()
+        if not len(entries):
+            return
+        names = other.keys[entries, 1].astype(np.int64)
+        own, at = self._entries(into[other.keys[entries, 0].astype(np.int64)], names)
+        newest = other.newest[entries].astype(np.int64)
+        self._turn(own, at, newest)
+        ends = newest[:, None]
+        periods = ends - (ends - np.arange(self.ring.periods)) % self.ring.periods
+        reached = periods > self.newest[own][at].astype(np.int64)[:, None] - self.ring.periods
+        more = np.where(reached, other.held[entries], 0).astype(np.int64)
+        held = self.held[own].astype(np.int64)
+        marked = np.isin(names, marks) if marks is not None else np.zeros(len(names), dtype=bool)
+        np.add.at(held, at[~marked], more[~marked])
+        np.maximum.at(held, at[marked], more[marked])
+        self.held[own] = np.minimum(held, self.ring.most)
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """A copy of the entries; `from_columns` reads it back."""
         return {name: getattr(self, name)[: self.count].copy() for name in ("keys", "newest", "held")}

@@ -57,9 +57,9 @@ class TraitColumn:
         return found
 
     def of_rows(self, rows: Integers) -> TraitColumn:
-        """A column of these rows, in this order. Whoever is filling this one does not fill that one."""
+        """A column of these rows, in this order. Whoever is filling this one does not fill that one; both number texts alike."""
         part = TraitColumn()
-        part.is_whole, part._codes = self.is_whole, dict(self._codes)
+        part.is_whole, part._codes = self.is_whole, self._codes
         part._make_room(len(rows))
         known = np.flatnonzero(rows < len(self._version))
         for name in ("_version", "_number", "_text"):

@@ -181,8 +181,11 @@ class Killer:
     def look(self, landed: int) -> None:
         """Kill who is due."""
         while self._plan and landed >= self._plan[0][0]:
-            _, name = self._plan.pop(0)
+            name = self._plan[0][1]
             pid = self._supervisor.services[name].child.pid
-            if pid is not None:
-                end(pid, signal.SIGKILL)
-                say(f"killed {name} (process {pid}).")
+            if pid is None:
+                # Away by itself: killed once it is back.
+                return
+            del self._plan[0]
+            end(pid, signal.SIGKILL)
+            say(f"killed {name} (process {pid}).")

@@ -66,7 +66,7 @@ def resolve(
         return Resolution(profile or begin(references[0]), added, (), (), tuple(references))
     usable = sorted(references, key=lambda each: _STRENGTH[kind_of(each)])
     usable, too_weak = _without_weak_ties(usable, known, rules, held or {})
-    usable, too_many = _within_limits(usable, lambda some: _broken(some, known, rules, held or {}, at))
+    usable, too_many = _within_limits(usable, known, lambda some: _broken(some, known, rules, held or {}, at))
     profile = _meant(usable, known, begin)
     return Resolution(
         profile=profile,
@@ -102,11 +102,17 @@ def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, h
     return limit_of(broken) if broken else None
 
 
-def _within_limits(references: list[str], broken: Callable[[Sequence[str]], Verdict | None]) -> tuple[list[str], list[Demoted]]:
-    """Strongest first; leaves out the weakest whose absence mends what is broken, and where no single one does, the weakest."""
+def _within_limits(
+    references: list[str], known: Mapping[str, str], broken: Callable[[Sequence[str]], Verdict | None]
+) -> tuple[list[str], list[Demoted]]:
+    """Strongest first; leaves out the weakest whose absence mends what is broken, and where no single one does, the weakest.
+
+    Never the strongest where it is known: a card is not given up for two devices, and next time it would say again who this is.
+    """
     demoted: list[Demoted] = []
     while len(references) > 1 and (rule := broken(references)) is not None:
-        without = ([each for each in references if each != out] for out in reversed(references))
+        least = 1 if references[0] in known else 0
+        without = ([each for each in references if each != out] for out in reversed(references[least:]))
         rest = next((some for some in without if broken(some) is None), references[:-1])
         demoted += [Demoted(each, rule) for each in references if each not in rest]
         references = rest

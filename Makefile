@@ -29,8 +29,9 @@ test-unit: install ## Run the tests that start nothing, within ten seconds
 test-properties: install ## Run fits, back-tests and what is tried in every order, on every core
 	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/properties tests/unit -m 'hypothesis or properties' --numprocesses auto
 
+# A file's tests stay together: they share a broker and a database, which each process has of its own.
 test-whole: install ## Run the tests that start brokers, databases and whole systems
-	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers --durations 20
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers --numprocesses 2 --dist loadfile --durations 20
 
 test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
 	$(BIN)/python -m stack.apache_kafka --check

@@ -239,7 +239,7 @@ class StreamLoop:
         await asyncio.gather(*openings, return_exceptions=True)
         async with self._taking, self._working:
             if revoked:
-                await self.consumer.commit()
+                await self.consumer.commit_what_is_settled()
             for partition in sorted(revoked & self._opened):
                 await self._close(partition)
         self._progress.beat()

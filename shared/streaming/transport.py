@@ -321,6 +321,11 @@ class BatchConsumer(driver.Consumer):
         self._committed_offset.update(news)
         return True
 
+    async def commit_what_is_settled(self) -> None:
+        """Commit now. Faust's `commit` does nothing but wait where another one is under way, which may know less."""
+        await self.maybe_wait_for_commit_to_finish()
+        await self.force_commit()
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         await self._group.on_revoked({(tp.topic, tp.partition) for tp in revoked})
         await super().on_partitions_revoked(revoked)

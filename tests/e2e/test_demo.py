@@ -56,7 +56,7 @@ def test_every_total_is_the_same_with_every_worker_killed_and_run_twice_in_one_d
     assert all(f"killed {name} " in said.out + said.err for name in SERVICES)
 
     # Another broker log, other topic ids, and everything sent again.
-    second = demo(tmp_path, limit=baskets, kill_workers=True)
+    second = demo(tmp_path, limit=baskets)
     assert second == first
 
     with pytest.raises(OtherData, match="complete-journey"):

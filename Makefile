@@ -25,7 +25,7 @@ test: test-unit test-properties test-whole ## Run every test that needs only Pyt
 test-unit: install ## Run the tests that start nothing, within ten seconds
 	$(BIN)/python -m pytest tests/unit -m 'not (hypothesis or properties)'
 
-# The properties that stand among the units, too: there, one process would look at all their examples.
+# The properties and long stories that stand among the units, too: there, one process would go through all of them.
 test-properties: install ## Run fits, back-tests and what is tried in every order, on every core
 	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/properties tests/unit -m 'hypothesis or properties' --numprocesses auto
 

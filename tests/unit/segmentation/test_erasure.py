@@ -17,7 +17,7 @@ from services.segmentation.trait_columns import fill
 from shared.contracts.topics import OFFERS, PROFILE_ROWS, SCORES, SEGMENTATION_STATE
 from tests.unit.segmentation.bed import Bed, profile, without
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.properties]
 WHO = [str(number) for number in range(24)]
 
 

@@ -27,7 +27,7 @@ from tests.properties.test_once import assert_news_add_up
 from tests.unit.segmentation.bed import START, Bed, profile, without
 from tests.unit.segmentation.histories import rows_by_id
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.properties]
 
 
 @pytest.fixture

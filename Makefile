@@ -31,7 +31,7 @@ test-properties: install ## Run fits, back-tests and what is tried in every orde
 
 # A file's tests stay together: they share a broker and a database, which each process has of its own.
 test-whole: install ## Run the tests that start brokers, databases and whole systems
-	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers --numprocesses 2 --dist loadfile --durations 20
+	DEAR_TEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/properties --ignore tests/peers --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-kafka: install ## Run the stream and end-to-end suites against Apache Kafka (Java 17, Maven)
 	$(BIN)/python -m stack.apache_kafka --check

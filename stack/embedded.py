@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,7 +34,7 @@ def _require(package: str, what: str, variable: str) -> None:
         )
 
 
-class _Embedded:
+class _Embedded(ABC):
     """What the three have in common."""
 
     child: Child
@@ -46,9 +47,9 @@ class _Embedded:
         """Its process id while it lives."""
         return self.child.pid
 
+    @abstractmethod
     def answers(self) -> bool:
         """Does it answer as what it is?"""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it and return once it answers. Raises ProcessFailed with its last words."""

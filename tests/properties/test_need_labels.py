@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,20 +27,16 @@ from services.segmentation.owned import Owned
 from services.segmentation.refit import PARTITION, take_published
 from services.segmentation.shipped import load_shipped_models
 from shared.contracts.envelope import envelope
-from shared.contracts.topics import MAX_MESSAGE_BYTES, SCORES, SEGMENTATION_STATE, Topic
+from shared.contracts.topics import MAX_MESSAGE_BYTES, SCORES
 from shared.streaming.partitions import partition_for
-from shared.streaming.records import Message, StoredRecord
-from tests.unit.segmentation.bed import START, Bed, profile
+from shared.streaming.records import StoredRecord
+from tests.unit.segmentation.bed import START, Bed, dying, profile
 
 PEOPLE = {"ann": "dairy", "ben": "bakery", "cid": "fish", "dot": "dairy"}
 PLAIN = NeedModel(("dairy", "bakery", "fish"), np.ones(3), np.eye(3), np.eye(3), (0, 1, 2), ("Dairy", "Bakery", "Fish"), (0.5, 0.25, 0.25))
 FIRST = NeedLabels(PLAIN, 1)
 RENAMED = NeedLabels(replace(PLAIN, numbers=(0, 1, 6)), 2)
 """Who likes fish is found elsewhere."""
-
-
-class Crash(BaseException):
-    """Stands for kill -9."""
 
 
 def run(story: Callable[[Bed], Awaitable[None]], directory: Path) -> None:
@@ -164,20 +159,10 @@ def test_what_the_model_before_would_have_moved_as_well_is_not_the_new_ones_doin
 @pytest.mark.parametrize("dies_at", range(1, 8))
 def test_a_crash_while_needs_are_taken_up_leaves_the_rest_the_models_doing(tmp_path: Path, dies_at: int) -> None:
     async def story(bed: Bed) -> None:
-        before, original, written = told(bed), bed.bus.publish, 0
-
-        async def dying(to: Topic, messages: Sequence[Message]) -> None:
-            nonlocal written
-            written += to is SEGMENTATION_STATE
-            if written == dies_at:
-                raise Crash
-            await original(to, messages)
-
+        before = told(bed)
         bed.judge_needs_by(FIRST)
-        bed.bus.publish = dying  # type: ignore[method-assign]
-        with suppress(Crash):
+        with dying(bed, dies_at):
             await bed.age(0)
-        bed.bus.publish = original  # type: ignore[method-assign]
         await bed.crash()
         await bed.age(1)
         assert needs_of(bed) == {"ann": 1, "ben": 2, "cid": 3, "dot": 1}

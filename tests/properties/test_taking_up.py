@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,12 @@ from services.segmentation.domain.state import FORMAT
 from services.segmentation.models_in_use import RANKS, model_from, parameters_of
 from services.segmentation.shipped import load_shipped_models
 from shared.contracts.scores import ScoringModelPublished
-from shared.contracts.topics import SEGMENTATION_STATE, Topic
-from shared.streaming.records import Message
-from tests.unit.segmentation.bed import START, Bed
+from shared.contracts.topics import SEGMENTATION_STATE
+from tests.unit.segmentation.bed import START, Bed, dying
 
 PEOPLE = [f"p{number}" for number in range(12)]
 GLOOMY = ScoringModel("fitted-1", BgNbd(0.05, 60.0, 4.0, 0.5), load_shipped_models("groceries").shipped.amounts)
 """Thinks that nobody comes back."""
-
-
-class Crash(BaseException):
-    """Stands for kill -9."""
 
 
 def run(story: Callable[[Bed], Awaitable[None]], directory: Path, **made: Any) -> Bed:
@@ -102,20 +96,10 @@ def test_what_the_old_model_would_have_moved_as_well_is_the_events_doing(tmp_pat
 def test_a_crash_while_a_model_is_taken_up_leaves_the_rest_its_doing(tmp_path: Path, dies_at: int) -> None:
     async def story(bed: Bed) -> None:
         await trade(bed)
-        before, original, written = told(bed), bed.bus.publish, 0
-
-        async def dying(to: Topic, messages: Sequence[Message]) -> None:
-            nonlocal written
-            written += to is SEGMENTATION_STATE
-            if written == dies_at:
-                raise Crash
-            await original(to, messages)
-
+        before = told(bed)
         bed.judge_by(GLOOMY)
-        bed.bus.publish = dying  # type: ignore[method-assign]
-        with suppress(Crash):
+        with dying(bed, dies_at):
             await bed.age(0)
-        bed.bus.publish = original  # type: ignore[method-assign]
         await bed.crash()
         await bed.age(1)
         assert causes(bed, before) == {"model"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -341,3 +341,25 @@ def without(owner: Any, name: str, replacement: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, kept)
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@contextmanager
+def dying(bed: Bed, at: int) -> Iterator[None]:
+    """End at the partition's write with this number, counted from 1, if there are so many; nothing of it is sent."""
+    original, written = bed.bus.publish, 0
+
+    async def publish(to: Topic, messages: Sequence[Message]) -> None:
+        nonlocal written
+        written += to is SEGMENTATION_STATE
+        if written == at:
+            raise Crash
+        await original(to, messages)
+
+    bed.bus.publish = publish  # type: ignore[method-assign]
+    with suppress(Crash):
+        yield
+    bed.bus.publish = original  # type: ignore[method-assign]

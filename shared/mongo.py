@@ -55,6 +55,12 @@ def disconnect(database: str) -> None:
     mongoengine.disconnect(alias=database)
 
 
+def collection_named(database: str, name: str) -> Collection[Any]:
+    """A collection of a service's own database that is no document's."""
+    collection: Collection[Any] = mongoengine.get_db(alias=database)[name]
+    return collection
+
+
 async def in_store(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run a store call in the pool of threads. Raises Unavailable where the database is away."""
     try:
@@ -116,9 +122,7 @@ def refused_as_duplicates(write: Callable[[], object]) -> set[int]:
 def exchange_clock(database: str, at: datetime) -> datetime:
     """Store the newest time that this service has seen and return the newest that any of its processes stored."""
     kept = (
-        mongoengine.get_db(alias=database)["clock"].find_one_and_update(
-            {"_id": "clock"}, {"$max": {"at": at}}, upsert=True, return_document=True
-        )
+        collection_named(database, "clock").find_one_and_update({"_id": "clock"}, {"$max": {"at": at}}, upsert=True, return_document=True)
         or {}
     )
     newest: datetime = kept.get("at", BEGINNING)

@@ -15,12 +15,13 @@ from services.identity.consents import consent_history
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.graves import Digest
 from services.identity.domain.privacy import APPENDING, Kind, Request, Rules, State, proof, rounds_of, waiting_for
-from services.identity.erasing import ReadLetters, erase_here
+from services.identity.erasing import erase_here
 from services.identity.store import privacy, timeline
 from shared.clock import Clock
 from shared.contracts.envelope import derived_id, envelope
 from shared.contracts.privacy import PrivacyAnswered, PrivacyRequested
 from shared.contracts.topics import CUSTOMER_UPDATES, PRIVACY
+from shared.letters import Letters
 from shared.mongo import in_store
 from shared.privacy import read_batch
 from shared.streaming.errors import InvalidEvents, Unavailable
@@ -39,8 +40,8 @@ _ERASED = {"erased_meanwhile": True}
 class Clerk:
     """A timer that works beside the stream: an archive takes longer than a batch may wait."""
 
-    def __init__(self, publish: Publish, wall: Clock, rules: Rules, digest: Digest | None, read_letters: ReadLetters) -> None:
-        self._publish, self._wall, self._rules, self._digest, self._read_letters = publish, wall, rules, digest, read_letters
+    def __init__(self, publish: Publish, wall: Clock, rules: Rules, digest: Digest | None, letters: Letters) -> None:
+        self._publish, self._wall, self._rules, self._digest, self._letters = publish, wall, rules, digest, letters
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -110,7 +111,7 @@ class Clerk:
     async def _do_our_part(self, request: Request, document: Mapping[str, Any]) -> None:
         if request.kind is Kind.ERASURE:
             assert self._digest is not None  # The API refuses an erasure where there is no key.
-            await erase_here(request, self._digest, self._publish, self._read_letters)
+            await erase_here(request, self._digest, self._publish, self._letters)
         # Said as any source says it; the ids are the request's, so that each counts once.
         said = [Message(reference.encode(), event.encode()) for _, reference, event in document.get("events") or ()]
         if said:

@@ -6,27 +6,24 @@ what was counted before it was deleted is counted once.
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.graves import Digest, Grave
-from services.identity.domain.mentions import mentions, needles_of
+from services.identity.domain.mentions import key_of, mentions, needles_of
 from services.identity.domain.privacy import APPENDING, Request
 from services.identity.merging import to_publish
 from services.identity.people import announce
-from services.identity.store import customers, graves, merges, names, outcomes, privacy, references, timeline, vault
-from shared.contracts.dead_letters import EventParked
-from shared.contracts.envelope import Event
-from shared.contracts.topics import CUSTOMERS, DEAD_LETTERS
+from services.identity.store import customers, graves, merges, names, outcomes, privacy, references, timeline
+from shared.contracts.topics import CUSTOMERS
+from shared.letters import Letters
 from shared.mongo import in_store
-from shared.streaming.records import Message, Publish, Record
-
-ReadLetters = Callable[[], AsyncIterator[Sequence[Record]]]
-"""Everything that is in dead-letters-v1 now. Raises Unavailable."""
+from shared.streaming.records import Message, Publish
+from shared.vault import vault_of
 
 
 class _References(msgspec.Struct):
@@ -49,16 +46,16 @@ class Findings:
     counts: Mapping[str, int]
 
 
-async def erase_here(request: Request, digest: Digest, publish: Publish, read_letters: ReadLetters) -> Findings:
+async def erase_here(request: Request, digest: Digest, publish: Publish, letters: Letters) -> Findings:
     """Erase a customer, all of its profiles, from identity's database and from the topics that keep the last word. Raises Unavailable."""
     found = await in_store(_find, request)
     needles = (*needles_of(found.references), *(each.encode() for each in request.members))
     texts = await in_store(_texts_that_mention, needles)
-    letters = await _letters_that_mention(needles, read_letters)
-    counts = {**found.counts, "outcomes": len(texts), "dead_letters": len(letters)}
+    parked = await letters.about(partial(mentions, needles=needles))
+    counts = {**found.counts, "outcomes": len(texts), "dead_letters": len(parked)}
     await in_store(_note, request.request_id, counts)
     await in_store(_bury, request, found.references, digest)
-    await publish(DEAD_LETTERS, [Message(key, None) for key in letters])
+    await letters.erase(parked, [key_of(each, digest) for each in found.references], publish)
     await in_store(_delete, request, found.references, texts)
     await announce(await in_store(_left_behind, request.members), publish)
     await publish(CUSTOMERS, [Message(each.encode(), None) for each in request.members])
@@ -123,23 +120,7 @@ def _bury(request: Request, own: Collection[str], digest: Digest) -> None:
 
 
 def _texts_that_mention(needles: Sequence[bytes]) -> list[str]:
-    return [found for found, text in outcomes.sent_texts() if mentions(text, needles)]
-
-
-async def _letters_that_mention(needles: Sequence[bytes], read_letters: ReadLetters) -> list[bytes]:
-    found: dict[bytes, bool] = {}
-    async for records in read_letters():
-        for record in records:
-            if record.key is not None:
-                found[record.key] = record.value is not None and _letter_mentions(record.value, needles)
-    return [key for key, is_about in found.items() if is_about]
-
-
-def _letter_mentions(value: bytes, needles: Sequence[bytes]) -> bool:
-    parked = Event[EventParked].model_validate_json(value).data
-    encoded = (parked.key_base64, parked.value_base64, *(each for _, each in parked.headers))
-    texts = [b64decode(each) for each in encoded if each]
-    return any(mentions(text, needles) for text in (*texts, parked.detail.encode()))
+    return [found for found, text in outcomes.sent_texts() if text is None or mentions(text, needles)]
 
 
 def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
@@ -149,8 +130,7 @@ def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
     merges.forget_words(request.members)
     outcomes.erase_texts(texts)
     # The keys first: from here on no copy of the timeline, wherever it lies, has their words.
-    vault.destroy(request.members)
-    vault.in_use().forget()
+    vault_of("identity").destroy(request.members)
     for events in timeline.sealed_or_not(request.members):
         timeline.erase(events)
     customers.erase_statements(request.members)

@@ -11,23 +11,25 @@ from services.identity import metrics
 from services.identity.domain.anonymous import anonymous_sale
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.duplicates import Arrival, Kept, classify
-from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR
+from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR, SourceEvent
 from services.identity.domain.merging import Action, Asked, Decision
-from services.identity.domain.references import Naming
+from services.identity.domain.references import Naming, is_address
 from services.identity.domain.resolution import Resolution
 from services.identity.domain.trust import Rules, Verdict
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
 from services.identity.merging import asked_by, decide, to_publish
 from services.identity.people import Said, announce, attach, expect, learn, without_erased, worth_telling
-from services.identity.store import customers, graves, names, outcomes, positions, timeline, vault
+from services.identity.store import customers, graves, names, outcomes, positions, timeline
 from services.identity.store.outcomes import Outcome, Parked
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS, PURCHASES
+from shared.letters import OwnerOf
 from shared.mongo import in_store
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Batch, Message, Position, Publish, origin_header
+from shared.vault import vault_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Desk:
     """Replayed events, too, are no later than today."""
     naming: Naming
     rules: Rules
+    owner_of: OwnerOf
+    """Whose key what cannot be read is sealed under."""
 
 
 async def on_activity(batch: Batch, desk: Desk) -> None:
@@ -89,7 +93,7 @@ async def _read(batch: Batch, desk: Desk) -> Intake:
 def _before_reading(batch: Batch, known: Known) -> dict[int, Parked]:
     """What was parked of the batch already, and whether somebody was erased since the last one."""
     if known.notice(graves.load):
-        vault.in_use().forget()
+        vault_of("identity").forget()
     return outcomes.parked_between(batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
 
 
@@ -98,17 +102,20 @@ async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequenc
     began = time.perf_counter()
     profiles = [resolution.profile if resolution else None for resolution in resolutions]
     entries = [_entry(each, profile, passed_on) for each, profile in zip(incoming, profiles, strict=True)]
-    kept = await in_store(_insert, batch, entries)
+    kept = await in_store(_insert, batch, entries, incoming)
     metrics.TIMELINE_SECONDS.observe(time.perf_counter() - began)
     arrivals = classify(incoming, kept, profiles)
     return [_settled(each, profile, arrival, kept) for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)]
 
 
-def _insert(batch: Batch, entries: Sequence[timeline.Entry]) -> dict[str, Kept]:
-    """Purchases are facts of the shop and stay as they are; what people say, of themselves or otherwise, is sealed."""
-    if batch.topic != PURCHASES.name:
-        timeline.seal([each for each in entries if each.document["profile"] is not None])
+def _insert(batch: Batch, entries: Sequence[timeline.Entry], incoming: Sequence[Incoming]) -> dict[str, Kept]:
+    """Purchases are facts of the shop and stay as they are, unless an address names the buyer; what people say is sealed."""
+    timeline.seal([entry for entry, each in zip(entries, incoming, strict=True) if _is_personal(batch.topic, entry, each.event)])
     return timeline.insert(batch.topic_id, batch.partition, entries)
+
+
+def _is_personal(topic: str, entry: timeline.Entry, event: SourceEvent) -> bool:
+    return entry.document["profile"] is not None and (topic != PURCHASES.name or any(map(is_address, event.references)))
 
 
 def _settled(incoming: Incoming, profile: str | None, arrival: Arrival, kept: Mapping[str, Kept]) -> Settled:
@@ -220,7 +227,7 @@ def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: l
     A dead letter that was put back is no new event. It counts as what became of it this time, and its note goes after it was counted:
     dying in between changes nothing, for a position is counted once. Where there is no note any more, it counted before.
     """
-    noted += [_quarantined(each.incoming) for each in settled if each.arrival is Arrival.QUARANTINED]
+    noted += [_quarantined(each) for each in settled if each.arrival is Arrival.QUARANTINED]
     _note_parked(batch, intake.rejects, intake.put_back, noted, desk)
     ended: dict[int, str | None] = dict.fromkeys((each.offset for each in intake.rejects), None)
     waiting = outcomes.still_parked(intake.put_back.values()) if intake.put_back else set()
@@ -238,20 +245,21 @@ def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: l
 
 def _note_parked(batch: Batch, rejects: Sequence[Reject], put_back: Mapping[int, str], noted: list[Outcome], desk: Desk) -> None:
     """Note what is to be parked, with its bytes: dead letters go with their log."""
-    values = {record.offset: record.value for record in batch.records} if rejects else {}
+    found = {record.offset: record for record in batch.records} if rejects else {}
     for reject in rejects:
         if reject.offset in put_back:
             outcomes.park_again(put_back[reject.offset], reject.reason, reject.detail)
             continue
         origin = timeline.origin_of(batch.topic_id, batch.partition, reject.offset)
-        event = (values[reject.offset] or b"")[:EVENT_LIMIT_BYTES]
-        noted.append(Outcome(outcomes.PARKED, reject.reason, reject.detail, origin, event=event))
+        record = found[reject.offset]
+        event, owner = (record.value or b"")[:EVENT_LIMIT_BYTES], desk.owner_of(record.key)
+        noted.append(Outcome(outcomes.PARKED, reject.reason, reject.detail, origin, event=event, owner=owner))
     outcomes.note(noted, desk.clock.now())
 
 
-def _quarantined(incoming: Incoming) -> Outcome:
-    detail = "this source and id named another event before"
-    return Outcome("quarantined", "other_content", detail, incoming.origin, event=incoming.event.value)
+def _quarantined(settled: Settled) -> Outcome:
+    detail, event = "this source and id named another event before", settled.incoming.event
+    return Outcome("quarantined", "other_content", detail, settled.incoming.origin, event=event.value, owner=settled.profile)
 
 
 def _message(settled: Settled) -> Message:

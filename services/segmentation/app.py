@@ -31,6 +31,7 @@ from shared.clock import Clock
 from shared.contracts.topics import (
     CUSTOMER_EVENTS,
     CUSTOMERS,
+    DEAD_LETTERS,
     OFFERS,
     PRIVACY,
     PRODUCTS,
@@ -40,12 +41,14 @@ from shared.contracts.topics import (
     SEGMENTATION_STATE,
 )
 from shared.kafka_admin import KafkaAdminError, topic_ids
+from shared.letters import Letters
 from shared.mongo import in_store
 from shared.privacy import answer_privacy
 from shared.service import Publisher, Service, Timer
 from shared.streaming.errors import Unavailable
-from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition
+from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition, read_topic
 from shared.timeline import read_timeline
+from shared.vault import use
 
 SETTINGS = SegmentationSettings
 BATCH_RECORDS = 16_000
@@ -67,6 +70,7 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         follow_products=partial(follow_partitions, servers, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
         read_models=partial(read_partition, servers, SCORING_MODELS),
         follow_models=partial(follow_partition, servers, SCORING_MODELS, PARTITION, 0),
+        read_letters=partial(read_topic, servers, DEAD_LETTERS),
         snapshots=SnapshotFiles(settings.data_dir),
     )
     return compose(publisher, settings, clock, sources, changes_at(servers))
@@ -98,6 +102,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     copying = Copying(worker, partitions)
     modelling = Modelling(worker, sources.follow_models)
     watching, answering = Watching(worker), Answering(worker)
+    letters = Letters("segmentation", use("segmentation", settings.master), sources.read_letters)
     products, traits = ProductList(worker.reading, sources.follow_products), TraitColumns(worker, sources.read_customers)
     live = LiveChanges(changes)
 
@@ -129,7 +134,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             CUSTOMERS: partial(on_customers, worker=worker),
             PROFILE_ROWS: partial(on_profile_rows, worker=worker),
             OFFERS: partial(on_offers, worker=worker),
-            PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish),
+            PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish, letters),
         },
         api=create_router(clock, live, settings),
         partitions=partitions,
@@ -147,6 +152,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             Timer(0.2, answering.tick),
             Timer(5.0, Ageing(worker).tick),
         ),
+        seal_letters=letters.seal,
         start=start,
         stop=stop,
         hang_up=live.hang_up,

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mongoengine
-from pymongo.collection import Collection
-
-from shared.mongo import insert_new
+from shared.mongo import collection_named, insert_new
 
 
-def _entries(database: str) -> Collection[Any]:
-    entries: Collection[Any] = mongoengine.get_db(alias=database)["audit"]
-    return entries
+def _entries(database: str) -> Any:
+    return collection_named(database, "audit")
 
 
 def prepare(database: str) -> None:

@@ -23,11 +23,13 @@ from services.identity.settings import IdentitySettings
 from services.identity.store import customers, merges, privacy, references
 from shared.clock import WallClock
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, DEAD_LETTERS, PRIVACY, TOPICS
+from shared.letters import Letters
 from shared.mongo import connect, disconnect
 from shared.privacy import answer_privacy, reference_digest
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
 from shared.streaming.records import Batch
+from shared.vault import vault_of
 from tests.identity.test_api import client_of
 from tests.identity.test_export import rows_of
 from tests.identity.world import CARD, World, batch, consent, day, identify, merge, purchase, split, topic_of
@@ -326,14 +328,14 @@ async def erase(world: World, number: int, called: str, at: datetime) -> None:
         asked = Request(request_id, Kind.ERASURE, State.RECEIVED, 0, profile, (profile,), at, at, profile=profile)
         privacy.create(asked, None)
     digest = partial(reference_digest, MASTER.encode())
-    letters = partial(world.bus.read, DEAD_LETTERS)
-    clerk = Clerk(world.bus.publish, WallClock(), Rules(timedelta(0), timedelta(days=1)), digest, letters)
+    letters = {name: Letters(name, vault_of("identity"), partial(world.bus.read, DEAD_LETTERS)) for name in ("identity", *OTHERS)}
+    clerk = Clerk(world.bus.publish, WallClock(), Rules(timedelta(0), timedelta(days=1)), digest, letters["identity"])
     for _ in range(12):
         world.database["privacy_requests"].update_many({}, {"$set": {"leased_until": None}})
         await clerk.work()
         asked_for = [record for record in world.bus.records(PRIVACY) if b"PrivacyRequested" in (record.value or b"")]
         for service in OTHERS:
-            await answer_privacy(service, Nothing(), world.bus.publish)(Batch(PRIVACY.name, "id", 0, asked_for))
+            await answer_privacy(service, Nothing(), world.bus.publish, letters[service])(Batch(PRIVACY.name, "id", 0, asked_for))
         await on_privacy(Batch(PRIVACY.name, "id", 0, world.bus.records(PRIVACY)))
         if (privacy.find(request_id) or {}).get("state") == State.DONE:
             return

@@ -17,6 +17,7 @@ from services.notifications.domain.messages import Message
 from services.notifications.domain.reasons import Reason
 from services.notifications.store import messages, responses, suppressions
 from services.notifications.store.messages import Postponed
+from services.notifications.store.words import FIELDS
 from shared.contracts.topics import CUSTOMERS, PURCHASES, SCORES, SEGMENTATION_STATE
 from tests.identity.world import CARD, day, identify, interaction, purchase
 from tests.privacy.world import Everything
@@ -101,8 +102,7 @@ async def test_after_an_erasure_nothing_yields_the_plain_value(everything: Every
         assert everything.databases["identity"]["names"].find_one({"_id": access["customer_id"]})
         before = everything.where(*PLAIN)
         assert {
-            "identity.timeline", "identity.references", "identity.customers", "identity.consents", "identity.outcomes",
-            "notifications.contacts", "customers-v1", "dead-letters-v1",
+            "identity.references", "identity.customers", "identity.consents", "notifications.contacts", "customers-v1",
         } <= before  # fmt: skip
         customer = access["customer_id"]
         assert everything.databases["segmentation"]["scores"].find_one({"_id": customer})
@@ -180,7 +180,7 @@ async def test_what_readers_did_with_their_mails_is_shown_and_erased(everything:
         bob = (await client.get("/v1/customers/lookup", params={"reference": "loyalty_card:77"})).json()["customer_id"]
         for who, mail in ((customer, MAIL), (bob, "email:bob@example.com")):
             sent = a_message(who, mail)
-            messages.record([sent], {who: Postponed(who, day(8), Reason.QUIET_HOURS, day(8))})
+            messages.record([sent], {who: Postponed(sent, day(8), Reason.QUIET_HOURS, day(8))})
             responses.record(response_to(sent, Kind.CLICKED, mail, day(0), "https://shop.example/"))
         done = await everything.ask(client, "access", reference=MAIL)
         packed = (await client.get(f"/v1/privacy/requests/{done['request_id']}/archive")).content
@@ -190,7 +190,7 @@ async def test_what_readers_did_with_their_mails_is_shown_and_erased(everything:
         assert erased["responses"] == 1
         assert [each["message_id"] for each in everything.databases["notifications"]["responses"].find({})] == [bob]
         [kept] = everything.databases["notifications"]["messages"].find({"_id": customer})
-        assert (kept["content"], kept.get("reference")) == ({}, None)
+        assert kept.keys().isdisjoint(FIELDS)
 
 
 def a_message(customer: str, reference: str) -> Message:

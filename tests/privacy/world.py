@@ -72,13 +72,15 @@ class Everything:
 
     def _identity(self) -> Service:
         settings = IdentitySettings(master_key=MASTER_KEY, erasure_settle_seconds=0)  # type: ignore[arg-type]
-        return identity.build(self.bus, settings, self.clock, self.bus.first_of_partition, partial(self.bus.read, DEAD_LETTERS))
+        return identity.build(self.bus, settings, self.clock, self.bus.first_of_partition, self._letters)
 
     def _campaigns(self) -> Service:
-        return campaigns.build(self.bus, CampaignsSettings(), self.clock, self._timeline, self._first)
+        settings = CampaignsSettings(master_key=MASTER_KEY)  # type: ignore[arg-type]
+        return campaigns.build(self.bus, settings, self.clock, self._timeline, self._first, read_letters=self._letters)
 
     def _notifications(self) -> Service:
-        return notifications.build(self.bus, NotificationsSettings(master_key=MASTER_KEY, smtp_port=9), self.clock)  # type: ignore[arg-type]
+        settings = NotificationsSettings(master_key=MASTER_KEY, smtp_port=9)  # type: ignore[arg-type]
+        return notifications.build(self.bus, settings, self.clock, self._letters)
 
     def _segmentation(self) -> Service:
         sources = Sources(
@@ -93,11 +95,16 @@ class Everything:
             follow_products=self._follow_no_products,
             read_models=partial(self._read, SCORING_MODELS),
             follow_models=self._follow_nothing,
+            read_letters=self._letters,
             snapshots=SnapshotFiles(self.directory),
         )
         nobody_asks: Any = None
         changes = ChangesLog(nobody_asks, nobody_asks, nobody_asks, nobody_asks)
-        return segmentation.compose(self.bus, SegmentationSettings(clock="replay", data_dir=self.directory), self.clock, sources, changes)
+        settings = SegmentationSettings(clock="replay", data_dir=self.directory, master_key=MASTER_KEY)  # type: ignore[arg-type]
+        return segmentation.compose(self.bus, settings, self.clock, sources, changes)
+
+    def _letters(self) -> AsyncIterator[Sequence[Record]]:
+        return self.bus.read(DEAD_LETTERS)
 
     async def _read(self, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
         yield [each for each in self.bus.records(topic, partition) if each.offset >= start]

@@ -11,6 +11,7 @@ from functools import lru_cache
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
+_ADDRESSES = ("email:", "phone:", "line:")
 REFERENCE_TYPES = ("loyalty_card", "user", "email", "phone", "line", "anonymous")
 """Strongest first: the order in which one event's references are asked who this is."""
 
@@ -87,6 +88,11 @@ def naming(home_region: str | None, store_regions: Mapping[str, str], blocked: I
 def is_region(code: str) -> bool:
     """Is it a country whose phone numbers are known?"""
     return code in phonenumbers.SUPPORTED_REGIONS
+
+
+def is_address(reference: str) -> bool:
+    """Can somebody be written to or called by it? Other references are numbers that only their source understands."""
+    return reference.startswith(_ADDRESSES)
 
 
 def without_country_code(reference: str) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import mongoengine as me
 
 from services.identity.domain.duplicates import Kept
-from services.identity.store import vault
 from services.identity.store.bulk import collection_of, find_by_ids
 from services.identity.store.positions import Log
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new, portions
 from shared.streaming.partitions import partition_for
+from shared.vault import vault_of
 
 NOT_PASSED_ON = "-"
 """Stands for the partition of events that do not go to customer-events-v1."""
@@ -120,13 +120,13 @@ def event_under(key: str) -> bytes | None:
 def _opened(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The documents with their events in plain; one whose key was destroyed, or that was emptied, is as good as deleted."""
     listed = [each for each in found if each["event"]]
-    texts = vault.in_use().open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
+    texts = vault_of("identity").open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
     return [{**each, "event": text} for each, text in zip(listed, texts, strict=True) if text is not None]
 
 
 def seal(entries: Sequence[Entry]) -> None:
     """Seal the events of these entries, each for its profile."""
-    sealed = vault.in_use().seal([(each.document["profile"], each.key, each.document["event"]) for each in entries])
+    sealed = vault_of("identity").seal([(each.document["profile"], each.key, each.document["event"]) for each in entries])
     for entry, text in zip(entries, sealed, strict=True):
         if text is not entry.document["event"]:
             entry.document["event"], entry.document["sealed_for"] = text, entry.document["profile"]
@@ -137,7 +137,7 @@ def set_profiles(moved: Mapping[str, tuple[str, bytes]]) -> None:
 
     `moved`: name -> profile, event. Under the key of whom it is not about, it would be lost when that one is erased.
     """
-    sealed = vault.in_use().seal([(profile, key, event) for key, (profile, event) in moved.items()])
+    sealed = vault_of("identity").seal([(profile, key, event) for key, (profile, event) in moved.items()])
     for (key, (profile, event)), text in zip(moved.items(), sealed, strict=True):
         kept = {"profile": profile} if text is event else {"profile": profile, "event": text, "sealed_for": profile}
         _events().update_one({"_id": key}, {"$set": kept})

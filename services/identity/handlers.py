@@ -29,6 +29,7 @@ from shared.mongo import in_store
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Batch, Message, Position, Publish, origin_header
+from shared.streaming.settling import POISON
 from shared.vault import vault_of
 
 
@@ -253,7 +254,9 @@ def _note_parked(batch: Batch, rejects: Sequence[Reject], put_back: Mapping[int,
         origin = timeline.origin_of(batch.topic_id, batch.partition, reject.offset)
         record = found[reject.offset]
         event, owner = (record.value or b"")[:EVENT_LIMIT_BYTES], desk.owner_of(record.key)
-        noted.append(Outcome(outcomes.PARKED, reject.reason, reject.detail, origin, event=event, owner=owner))
+        # What a handler failed with may quote the event: the letter has it, sealed.
+        detail = reject.detail.partition(":")[0] if reject.reason == POISON else reject.detail
+        noted.append(Outcome(outcomes.PARKED, reject.reason, detail, origin, event=event, owner=owner))
     outcomes.note(noted, desk.clock.now())
 
 

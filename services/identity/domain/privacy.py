@@ -129,6 +129,7 @@ def proof(request: Request, counts: Mapping[str, Mapping[str, int]], at: datetim
         "tombstones": list(TOMBSTONED),
         "topics_roll_off": {name: day.isoformat() for name, day in rolls_off.items()},
         "nothing_left_from": max(rolls_off.values()).isoformat(),
+        "not_covered": list(BEYOND_REACH),
     }
 
 

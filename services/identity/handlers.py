@@ -198,24 +198,29 @@ async def _decide(
     for each, resolution in zip(counting, resolutions, strict=True):
         questions, at_once = asked_by(each.incoming.event, resolution, owners, desk.rules) if resolution else ([], {})
         asked += [(each, question) for question in questions]
-        refused += [_refused(each, rule, index) for index, rule in at_once.items()]
+        refused += [_refused(each, rule, index, why=_WHY.get(rule, _LEFT_OUT)) for index, rule in at_once.items()]
     decided = await in_store(decide, [question for _, question in asked], desk.rules, desk.clock.now())
     by_question = {decision.asked.id: decision for decision in decided}
     for each, question in asked:
         decision = by_question.get(question.id)
         if decision is not None and decision.action is Action.REFUSED:
-            refused.append(_refused(each, decision.rule, int(question.id.rpartition(SEPARATOR)[2])))
+            index, why = int(question.id.rpartition(SEPARATOR)[2]), _WHY.get(decision.rule, _WHY_NOT)
+            refused.append(_refused(each, decision.rule, index, why=why, profiles=question.profiles))
     return decided, refused
 
 
-def _refused(settled: Settled, rule: Verdict, index: int) -> Outcome:
+def _refused(settled: Settled, rule: Verdict, index: int, *, why: str, profiles: tuple[str, ...] = ()) -> Outcome:
     if settled.arrival is Arrival.FIRST:
         metrics.MERGES_REFUSED.labels(rule.value).inc()
-    return Outcome("merge_refused", rule.value, _WHY.get(rule, _WHY_NOT).format(index=index), settled.origin, str(index))
+    detail, named = why.format(index=index), settled.incoming.key
+    return Outcome("merge_refused", rule.value, detail, settled.origin, str(index), named=named, profiles=profiles)
 
 
+_LEFT_OUT = "reference {index} of the event was left out: with it the customer would have more of its kind than limits allow"
 _WHY_NOT = "reference {index} of the event belongs to another profile and stays there"
 _WHY = {
+    Verdict.MERGES_OFF: _WHY_NOT,
+    Verdict.WEAK_REFERENCE: _WHY_NOT,
     Verdict.UNKNOWN_PROFILE: "there is no such profile",
     Verdict.ERASED: "who is meant by reference {index} of the event, or was asked about, was erased",
     Verdict.NOT_ITS_PROFILES: "the customer does not have these profiles, or has no others",
@@ -261,8 +266,8 @@ def _note_parked(batch: Batch, rejects: Sequence[Reject], put_back: Mapping[int,
 
 
 def _quarantined(settled: Settled) -> Outcome:
-    detail, event = "this source and id named another event before", settled.incoming.event
-    return Outcome("quarantined", "other_content", detail, settled.incoming.origin, event=event.value, owner=settled.profile)
+    detail, event, origin = "this source and id named another event before", settled.incoming.event, settled.incoming.origin
+    return Outcome("quarantined", "other_content", detail, origin, event=event.value, owner=settled.profile, named=event.key)
 
 
 def _message(settled: Settled) -> Message:

@@ -62,7 +62,10 @@ class Evidence(BaseModel):
 
     action: Action
     rule: Verdict
+    profiles: list[str]
+    """Who was asked about."""
     groups: list[list[str]]
+    """Of a refusal none: nothing changed."""
     kinds: list[str]
     """Of the references by which an event named both."""
     source: str
@@ -101,9 +104,9 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
 
     @router.get("/merges", dependencies=[needs(Scope.PROFILES_READ)], responses=UNKNOWN)
     async def evidence(customer_id: ProfileId) -> dict[str, list[Evidence]]:
-        """Every decision that concerned one of the customer's profiles, in order."""
+        """Every decision about one of the customer's profiles, in order, refusals too."""
         members = (await in_store(by_id, customer_id)).members
-        return {"merges": [_evidence(each) for each in await in_store(merges.evidence_of, members)]}
+        return {"merges": [_evidence(each) for each in await in_store(merges.about, members)]}
 
     return router
 
@@ -154,4 +157,5 @@ def _answer(decision: Decision, data: MergeRequested | SplitRequested, request: 
 def _evidence(kept: dict[str, Any]) -> Evidence:
     source, _, event = kept["event"].partition(SEPARATOR)
     shown = {name: kept[name] for name in ("action", "rule", "groups", "kinds", "by", "evidence")}
+    shown["profiles"] = [*kept["profiles"], *kept["apart"]]
     return Evidence(**shown, source=source, event=event, decided_at=kept["decided_at"].isoformat())

@@ -37,6 +37,8 @@ class OutcomeDocument(me.Document):
     event = me.BinaryField()
     """What was sent, of a quarantined or parked event; of one that is larger than any event may be, the beginning. Sealed."""
     sealed_for = me.StringField()
+    named = me.StringField()
+    profiles = me.ListField(me.StringField())
     at = me.DateTimeField()
     """When it was noted, by the service's clock."""
 
@@ -54,6 +56,10 @@ class Outcome:
     event: bytes | None = None
     owner: str | None = None
     """Whose key the event is sealed under; its own where nobody is named."""
+    named: str | None = None
+    """The event's source and id, where it could be read."""
+    profiles: tuple[str, ...] = ()
+    """Of a refused merge: who did not become one customer, as far as they were asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,8 @@ def _document(outcome: Outcome, at: datetime, owner: str | None, text: bytes | N
         "offset": int(offset),
         "event": text,
         "sealed_for": owner,
+        "named": outcome.named,
+        "profiles": list(outcome.profiles),
         "at": at,
     }
 
@@ -142,6 +150,15 @@ def noted(outcome: str, limit: int) -> list[dict[str, Any]]:
     return list(collection_of(OutcomeDocument).find({"outcome": outcome}).sort([("at", -1), ("_id", 1)]).limit(limit))
 
 
+def sent_text(outcome: str, origin: str) -> bytes | None:
+    """What was sent at this position and ended so; None where that is not known, or not any more."""
+    found = collection_of(OutcomeDocument).find_one({"_id": f"{origin}/{outcome}/", "event": {"$ne": None}})
+    if found is None:
+        return None
+    [text] = vault_of("identity").open([(found.get("sealed_for") or "", found["_id"], bytes(found["event"]))])
+    return text
+
+
 def sent_texts() -> Iterator[tuple[str, bytes | None]]:
     """What was sent of every quarantined or parked event, by the outcome's id; None where its key was destroyed."""
     found = collection_of(OutcomeDocument).find({"event": {"$ne": None}}, {"event": 1, "sealed_for": 1})
@@ -153,4 +170,4 @@ def sent_texts() -> Iterator[tuple[str, bytes | None]]:
 def erase_texts(ids: Iterable[str]) -> None:
     """Delete what was sent; that something was, and why it was not accepted, stays."""
     for some in portions(ids):
-        collection_of(OutcomeDocument).update_many({"_id": {"$in": some}}, {"$set": {"event": None, "detail": "erased"}})
+        collection_of(OutcomeDocument).update_many({"_id": {"$in": some}}, {"$set": {"event": None, "named": None, "detail": "erased"}})

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -230,6 +231,33 @@ async def test_an_address_that_is_not_to_be_written_to_stays_so_as_a_keyed_hash(
 async def test_a_request_that_cannot_be_met_is_refused(everything: Everything, asked: dict[str, Any], status: int) -> None:
     async with everything.running() as client:
         assert (await client.post("/v1/privacy/requests", json=asked)).status_code == status
+
+
+async def test_requests_are_listed_newest_first_and_chosen(everything: Everything) -> None:
+    async with everything.running() as client:
+        await a_customer(everything)
+        made = [
+            (await client.post("/v1/privacy/requests", json={"kind": kind, "reference": who})).json()
+            for kind, who in (("access", MAIL), ("objection", MAIL), ("access", "loyalty_card:77"))
+        ]
+
+        async def listed(**wanted: Any) -> list[str]:
+            seen: list[str] = []
+            page: dict[str, Any] = {"next": ""}
+            while page["next"] is not None:
+                page = (await client.get("/v1/privacy/requests", params={**wanted, "limit": 2, "after": page["next"]})).json()
+                seen += [each["request_id"] for each in page["requests"]]
+            return seen
+
+        ids = [each["request_id"] for each in made]
+        newest_first = sorted(sorted(made, key=itemgetter("request_id")), key=itemgetter("received_at"), reverse=True)
+        assert await listed() == [each["request_id"] for each in newest_first]
+        assert set(await listed(kind="access")) == {ids[0], ids[2]}
+        assert set(await listed(customer_id=made[0]["customer_id"])) == {ids[0], ids[1]}
+        assert await listed(state="done") == []
+        due = date.fromisoformat(made[0]["due_at"][:10])
+        assert due - date.fromisoformat(made[0]["received_at"][:10]) == timedelta(days=30)
+        assert (await client.get("/v1/privacy/requests", params={"after": "x"})).status_code == 422
 
 
 async def test_the_same_idempotency_key_is_the_same_request(everything: Everything) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -32,6 +32,8 @@ from shared.problems import Problem
 
 CHANGES_BYTES_MAX = 16_000
 """They travel as one event, which has a limit, too."""
+DUE = timedelta(days=30)
+"""How long the law gives: one month (GDPR, article 12), counted as its shortest usual length."""
 _NO_KEY = "Set DEAR_MASTER_KEY, the same for every process: without it nothing could stop what arrives late from being taken in again."
 
 
@@ -116,11 +118,18 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
         return JSONResponse(_shown(kept), 202, {"Location": f"/v1/privacy/requests/{request_id}"})
 
     @router.get("")
-    async def list_requests(after: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-        """All requests in the order of their ids."""
-        found = await in_store(privacy.page, after, limit)
+    async def list_requests(
+        state: State | None = None,
+        kind: Kind | None = None,
+        customer_id: ProfileId | None = None,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> dict[str, Any]:
+        """Requests, newest first; those in one state, of one kind, or about the customer with this profile."""
+        wanted = {"state": state, "kind": kind, "members": customer_id}
+        found = await in_store(privacy.page, {name: value for name, value in wanted.items() if value}, _read_cursor(after), limit)
         about_all(each["customer_id"] for each in found)
-        return {"requests": [_shown(each) for each in found], "next": found[-1]["_id"] if len(found) == limit else None}
+        return {"requests": [_shown(each) for each in found], "next": _cursor(found[-1]) if len(found) == limit else None}
 
     @router.get("/{request_id}", responses={404: {"description": "There is no such request."}})
     async def one(request_id: str) -> dict[str, Any]:
@@ -159,6 +168,21 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
         return StreamingResponse(_chain(first, pieces), media_type="application/zip", headers=headers)
 
     return router
+
+
+def _cursor(last: Mapping[str, Any]) -> str:
+    return f"{last['received_at'].isoformat()}/{last['_id']}"
+
+
+def _read_cursor(after: str | None) -> tuple[datetime, str] | None:
+    if not after:
+        return None
+    at, _, request_id = after.partition("/")
+    try:
+        received_at = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise Problem(422, "Not a cursor", "after: give what `next` of the page before said") from error
+    return (received_at if received_at.tzinfo else received_at.replace(tzinfo=UTC)), request_id
 
 
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -225,5 +249,6 @@ def _shown(kept: Mapping[str, Any]) -> dict[str, Any]:
         "customer_id": kept["customer_id"],
         "members": list(kept["members"]),
         **moments,
+        "due_at": (kept["received_at"] + DUE).isoformat(),
         "proof": kept.get("proof") or None,
     }

@@ -101,9 +101,12 @@ def find(request_id: str) -> dict[str, Any] | None:
     return found
 
 
-def page(after: str, limit: int) -> list[dict[str, Any]]:
-    """Requests in the order of their ids."""
-    return list(_requests().find({"_id": {"$gt": after}}).sort("_id", 1).limit(limit))
+def page(wanted: Mapping[str, str], after: tuple[datetime, str] | None, limit: int) -> list[dict[str, Any]]:
+    """The requests with these values, newest first, after the last one of the page before."""
+    query: dict[str, Any] = dict(wanted)
+    if after is not None:
+        query["$or"] = [{"received_at": {"$lt": after[0]}}, {"received_at": after[0], "_id": {"$gt": after[1]}}]
+    return list(_requests().find(query).sort([("received_at", -1), ("_id", 1)]).limit(limit))
 
 
 def take(now: datetime, until: datetime) -> dict[str, Any] | None:

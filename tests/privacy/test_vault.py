@@ -108,6 +108,13 @@ async def test_a_letter_is_sealed_for_whom_its_key_names_and_its_copies_say_noth
         assert keys_read(parked_now(everything)) == {of_bob}
         assert keys_read(copies) == {of_bob, bobs_card}
         assert everything.databases["identity"]["outcomes"].count_documents({"event": {"$ne": None}}) == 1
+        # What nobody can open any more goes with whoever is erased next.
+        closed = [each for each in everything.bus.records(DEAD_LETTERS) if each.value and MAIL.encode() not in each.value]
+        await everything.bus.publish(DEAD_LETTERS, [Message(each.key or b"", each.value) for each in closed])
+        await everything.send(purchase("9", bobs_card.decode()))
+        await everything.ask(client, "erasure", reference=bobs_card.decode())
+        assert keys_read(parked_now(everything)) == {of_bob}
+        assert len(parked_now(everything)) == 1
 
 
 def shown_now(message_id: str) -> dict[str, Any]:

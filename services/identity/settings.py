@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
 from functools import cached_property
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from services.identity.domain import privacy
@@ -19,7 +20,16 @@ from shared.settings import Settings
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEK: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Opening = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+_OPENING = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
+
+
+def _as_hours(written: str) -> str:
+    if not _OPENING.fullmatch(written):
+        raise ValueError(f"{written!r} are no hours; such as 09:00-18:00, 22:00-02:00 (until the next day) or 00:00-24:00 are expected")
+    return written.replace("-24:00", "-00:00")
+
+
+Opening = Annotated[str, AfterValidator(_as_hours)]
 
 
 class PointSetting(BaseModel):
@@ -128,7 +138,10 @@ class IdentitySettings(Settings):
 
     @model_validator(mode="after")
     def _references(self) -> IdentitySettings:
-        _ = self.naming
+        try:
+            _ = self.naming
+        except ValueError as error:
+            raise ValueError(f"DEAR_BLOCKED_REFERENCES: {error}") from error
         return self
 
     @cached_property

@@ -438,7 +438,7 @@ async def test_an_update_that_cannot_be_is_refused(world: World, change: dict[st
 
 
 async def test_the_nearest_service_point_of_a_customer(world: World) -> None:
-    hours = {day: ["00:00-00:00"] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
+    hours = {day: ["00:00-24:00"] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
     near = {"id": "1", "name": "Silom", "latitude": 13.72, "longitude": 100.53, "time_zone": "Asia/Bangkok"}
     far = {"id": "2", "name": "Nimman", "latitude": 18.79, "longitude": 98.97, "time_zone": "Asia/Bangkok", "hours": hours}
     async with client_of(world, IdentitySettings(service_points=(far, near))) as client:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import msgspec
 
-from stack.importing.verdicts import RowStatus, RowVerdict
+from stack.importing.verdicts import Dropped, RowStatus, RowVerdict
 
 
 class VerdictLog:
@@ -24,6 +24,8 @@ class VerdictLog:
         self._note = path.with_name(path.name + ".begun")
         self.counts: Counter[tuple[RowStatus, str]] = Counter()
         """Rows by status and reason."""
+        self.dropped: Counter[Dropped] = Counter()
+        """Accepted rows of which something is left out."""
         self.done = self._whole_lines() if begun is not None and self._read_note() == json.loads(json.dumps(begun)) else 0
         """How many verdicts an import that was cut off had written."""
         self._skipped = 0
@@ -35,6 +37,7 @@ class VerdictLog:
         """Write what is now true. What was written before is counted and not written again."""
         for verdict in verdicts:
             self.counts[verdict.status, verdict.fault.reason if verdict.fault else ""] += 1
+            self.dropped.update(verdict.dropped)
             if self._skipped < self.done:
                 self._skipped += 1
             else:
@@ -92,5 +95,7 @@ def _line(verdict: RowVerdict) -> bytes:
     said: dict[str, Any] = {"row": verdict.row, "line": verdict.line, "status": verdict.status.value, "id": verdict.id}
     if verdict.fault is not None:
         said |= {"reason": verdict.fault.reason, "column": verdict.fault.column, "detail": verdict.fault.detail}
+    if verdict.dropped:
+        said["dropped"] = [{"column": each.column, "rule": each.rule} for each in verdict.dropped]
     shown = {name: value for name, value in said.items() if value is not None}
     return msgspec.json.encode(shown) + b"\n"

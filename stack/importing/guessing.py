@@ -10,12 +10,12 @@ from datetime import date
 from itertools import islice
 from typing import Any
 
+from stack.importing.csv_tables import UTF_8, CsvTable
 from stack.importing.fields import LONGEST_PREFIX
 from stack.importing.mapping import Kind
 from stack.importing.numerals import Numerals, Undecided, way_of
-from stack.importing.reading import CsvTable, Table
+from stack.importing.tables import SAMPLE_ROWS, Table
 
-SAMPLE_ROWS = 100
 NUMBER_ROWS = 50_000
 """So many rows are asked how numbers are written: a sign that is missed there is refused where it stands."""
 SOURCES = "import/"
@@ -199,6 +199,7 @@ def _layout(table: Table, guessed: Mapping[str, Any], numerals: Numerals | Undec
         layout["minor_units"] = True
     if isinstance(table, CsvTable):
         layout["delimiter"] = table.delimiter()
+        layout |= {"encoding": table.layout.encoding} if table.layout.encoding != UTF_8 else {}
     if isinstance(numerals, Numerals):
         usual = Numerals()
         layout |= {name: sign for name in ("decimal", "thousands") if (sign := getattr(numerals, name)) != getattr(usual, name)}

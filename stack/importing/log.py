@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import msgspec
 
+from stack.importing.mapping import MappingError
 from stack.importing.verdicts import Dropped, RowStatus, RowVerdict
 
 
@@ -18,7 +19,10 @@ class VerdictLog:
     """One JSON object a row. Until the import is through it is called `.partial`, and `.begun` says what it is of."""
 
     def __init__(self, path: Path, begun: Mapping[str, Any] | None) -> None:
-        """`begun` names the file, its mapping and the broker: only what was begun the same goes on. None never goes on."""
+        """`begun` names the file, its mapping and the broker: only what was begun the same goes on. None never goes on.
+
+        Raises MappingError where nothing can be written.
+        """
         self.path = path
         self._partial = path.with_name(path.name + ".partial")
         self._note = path.with_name(path.name + ".begun")
@@ -29,8 +33,11 @@ class VerdictLog:
         self.done = self._whole_lines() if begun is not None and self._read_note() == json.loads(json.dumps(begun)) else 0
         """How many verdicts an import that was cut off had written."""
         self._skipped = 0
-        self._note_down(begun)
-        self._file: IO[bytes] = self._partial.open("r+b" if self.done else "wb")
+        try:
+            self._note_down(begun)
+            self._file: IO[bytes] = self._partial.open("r+b" if self.done else "wb")
+        except OSError as error:
+            raise MappingError(f"the verdicts cannot be written to {path} ({error.strerror}): --verdicts names another file") from error
         self._file.seek(0, os.SEEK_END)
 
     def add(self, verdicts: Iterable[RowVerdict]) -> None:

@@ -201,13 +201,19 @@ MODELS: Mapping[Kind, type[ImportMapping]] = {
 
 def load_mapping(path: Path, kind: Kind) -> dict[str, Any]:
     """A mapping file as it is written, TOML or JSON. Raises MappingError."""
+    shown = f"`dear import example-mapping {kind}` shows one"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         read: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise MappingError(f"{path} is no mapping: {error}. `dear import example-mapping {kind}` shows one.") from error
+    except UnicodeError:
+        raise MappingError(f"{path} is no mapping: save it as text in UTF-8. {shown}.") from None
+    except ValueError as error:
+        form = "JSON" if path.suffix == ".json" else "TOML, where names of columns and all other texts stand in quotes"
+        raise MappingError(f"{path} is no {form}: {error}. {shown}.") from error
+    except OSError as error:
+        raise MappingError(f"{path} cannot be read: {error.strerror or error}. {shown}.") from error
     if not isinstance(read, dict):
-        raise MappingError(f"{path} is no mapping: an object is expected. `dear import example-mapping {kind}` shows one.")
+        raise MappingError(f"{path} is no mapping: an object is expected. {shown}.")
     return read
 
 
@@ -226,8 +232,11 @@ def _explained(fault: Any, kind: Kind) -> str:
         return f"{place}: is needed"
     if fault["type"] != "extra_forbidden":
         return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
-    near = get_close_matches(str(fault["loc"][-1]), sorted(_field_names(MODELS[kind])), 1, 0.7)
-    return f"{place}: is no field here{f' (did you mean {near[0]}?)' if near else ''}"
+    name = str(fault["loc"][-1])
+    others = [other for other in KINDS if len(fault["loc"]) == 1 and name in MODELS[other].model_fields]
+    near = get_close_matches(name, sorted(_field_names(MODELS[kind])), 1, 0.7)
+    hint = f"; it is one of {' and '.join(others)}" if others else f" (did you mean {near[0]}?)" if near else ""
+    return f"{place}: is no field here{hint}"
 
 
 def _field_names(model: type[ImportMapping]) -> set[str]:

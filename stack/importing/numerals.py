@@ -69,8 +69,10 @@ def readings(text: str, ways: Iterable[Numerals] = WAYS) -> dict[Decimal, Numera
 
 
 def other_readings(text: str, tried: Numerals) -> str:
-    """What the text is where a mapping says otherwise, and what it then says; empty where it is no number at all."""
-    meant = readings(text, sorted(WAYS, key=lambda way: way.changes(tried)))
+    """What the text is where a mapping says otherwise, and what it then says; empty where it is no other number."""
+    meant = readings(text, sorted((way for way in WAYS if way != tried), key=lambda way: way.changes(tried)))
+    if (number := tried.read(text)) is not None:
+        meant.pop(number, None)
     return ", ".join(f"with {way.settings(tried)} it is {number:f}" for number, way in meant.items())
 
 

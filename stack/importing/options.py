@@ -32,5 +32,7 @@ def settings_of() -> IdentitySettings:
     try:
         return IdentitySettings()
     except ValidationError as error:
-        faults = "; ".join(f"DEAR_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"DEAR_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()
+        )
         raise MappingError(f"invalid settings in the environment: {faults}") from None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from shared.clock import Clock
 from stack.importing import values
+from stack.importing.csv_tables import encoding_of
 from stack.importing.fields import Given, as_given, by_default
 from stack.importing.guessing import Guess, guess_mapping, spelled_out
+from stack.importing.json_tables import NdjsonTable
 from stack.importing.mapping import (
     CustomersMapping,
     FileLayout,
@@ -22,19 +24,21 @@ from stack.importing.mapping import (
     mapped_columns,
 )
 from stack.importing.options import ImportOptions
-from stack.importing.reading import NdjsonTable, Table, open_table
+from stack.importing.reading import open_table
+from stack.importing.tables import Table
 from stack.importing.verdicts import Bad
 
 
 def prepare(options: ImportOptions, currency: str, wall: Clock) -> tuple[ImportMapping, Table]:
     """The mapping and the file that it fits. Raises MappingError."""
-    written = load_mapping(options.mapping, options.kind) if options.mapping else _guessed(options)
+    as_of = _as_of(options.as_of, wall) if options.as_of else None
+    written, where = _written(options)
     if options.source:
         written = {**written, "source": options.source}
-    if options.as_of:
-        written = _with_default_time(written, _as_of(options.as_of))
-    mapping = check_mapping(written, options.kind, str(options.mapping or f"what was guessed from the columns of {options.file}"))
-    _check_constants(mapping, options, wall)
+    if as_of is not None:
+        written = _with_default_time(written, as_of)
+    mapping = check_mapping(written, options.kind, where)
+    _check_constants(mapping, as_of, wall)
     if isinstance(mapping, PurchasesMapping) and mapping.currency is None:
         mapping = mapping.model_copy(update={"currency": Given(value=currency)})
     table = open_table(options.file, mapping.file)
@@ -42,9 +46,18 @@ def prepare(options: ImportOptions, currency: str, wall: Clock) -> tuple[ImportM
     return mapping, table
 
 
-def _guessed(options: ImportOptions) -> dict[str, Any]:
+def _written(options: ImportOptions) -> tuple[dict[str, Any], str]:
+    """As a mapping file says it, and where it says so. Raises MappingError."""
+    if options.mapping is not None:
+        return load_mapping(options.mapping, options.kind), str(options.mapping)
+    open_table(options.file, FileLayout())
+    table = open_table(options.file, FileLayout(encoding=encoding_of(options.file)))
+    return _guessed(table, options), f"guessed from the columns of {options.file} ({', '.join(map(repr, table.columns()))})"
+
+
+def _guessed(table: Table, options: ImportOptions) -> dict[str, Any]:
     """What the file suggests; it is said, in the words of a mapping file, before anything is refused. Raises MappingError."""
-    guess = guess_mapping(open_table(options.file, FileLayout()), options.kind, options.source)
+    guess = guess_mapping(table, options.kind, options.source)
     _say(guess, options)
     if guess.doubt is not None:
         raise MappingError(
@@ -65,12 +78,15 @@ def _say(guess: Guess, options: ImportOptions) -> None:
         sys.stderr.write(f"note: {note}\n")
 
 
-def _as_of(text: str) -> date:
+def _as_of(text: str, wall: Clock) -> date:
     """A day, or a moment. Raises MappingError."""
     try:
-        return date.fromisoformat(text) if len(text) <= len("2026-01-31") else datetime.fromisoformat(text)
+        as_of = date.fromisoformat(text) if len(text) <= len("2026-01-31") else datetime.fromisoformat(text)
     except ValueError:
         raise MappingError(f"--as-of: {text!r} is no day; write it as 2026-01-31 or 2026-01-31T09:30:00+07:00") from None
+    if (as_of.date() if isinstance(as_of, datetime) else as_of) > wall.now().date() + timedelta(days=1):
+        raise MappingError(f"--as-of: {text} is in the future")
+    return as_of
 
 
 def _with_default_time(written: dict[str, Any], as_of: date) -> dict[str, Any]:
@@ -80,7 +96,7 @@ def _with_default_time(written: dict[str, Any], as_of: date) -> dict[str, Any]:
     return {**written, "time": time}
 
 
-def _check_constants(mapping: ImportMapping, options: ImportOptions, wall: Clock) -> None:
+def _check_constants(mapping: ImportMapping, as_of: date | None, wall: Clock) -> None:
     """A time that the mapping itself gives is wrong once, not in every row. Raises MappingError."""
     for name, given in _times(mapping).items():
         for said in (given.value, given.default):
@@ -89,8 +105,7 @@ def _check_constants(mapping: ImportMapping, options: ImportOptions, wall: Clock
             try:
                 at = values.as_time(said, mapping.file, mapping.file.time_zone)
             except Bad as bad:
-                where = "--as-of" if name == "time" and options.as_of and isinstance(said, date) else name
-                raise MappingError(f"{where}: {bad.fault.detail}") from bad
+                raise MappingError(f"{'--as-of' if said is as_of else name}: {bad.fault.detail}") from bad
             if wall.is_ahead(at):
                 raise MappingError(f"{name}: {at.isoformat()} is in the future")
 

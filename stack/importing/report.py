@@ -60,6 +60,8 @@ def _told(imported: Imported, log: VerdictLog) -> dict[str, Any]:
 
 def _lines(imported: Imported, log: VerdictLog, dry_run: bool) -> Iterator[str]:
     totals = imported.totals
+    if not log.counts:
+        yield "the file has no rows below the names of its columns"
     for currency, money in sorted(totals.money.items()):
         yield from _money_lines(currency, money)
     if totals.first_at and totals.last_at:
@@ -68,7 +70,7 @@ def _lines(imported: Imported, log: VerdictLog, dry_run: bool) -> Iterator[str]:
         shared = ", shared with your shop's own ids: a prefix in the mapping keeps them apart" if spelling == SHARED else ""
         yield f"named by {spelling}… from {column!r}: {count:,}{shared}"
     if imported.anonymous:
-        yield f"naming nobody: {imported.anonymous:,} events"
+        yield f"naming nobody: {imported.anonymous:,}"
     yield f"{'would send' if dry_run else 'sent'} {imported.events:,} events; verdicts in {log.path}"
     if imported.resumed_after:
         yield f"went on after {imported.resumed_after:,} rows of an import that was cut off"
@@ -79,9 +81,9 @@ def _lines(imported: Imported, log: VerdictLog, dry_run: bool) -> Iterator[str]:
 def _money_lines(currency: str, money: Money) -> Iterator[str]:
     if money.purchases:
         mean, largest = in_major(money.bought_minor // money.purchases, currency), in_major(money.largest_minor, currency)
-        yield f"bought {in_major(money.bought_minor, currency)} in {money.purchases:,} purchases: {mean} on average, {largest} at most"
+        yield f"bought {in_major(money.bought_minor, currency)} (purchases: {money.purchases:,}, mean {mean}, largest {largest})"
     if money.refunds:
-        yield f"refunded {in_major(money.refunded_minor, currency)} in {money.refunds:,} refunds"
+        yield f"refunded {in_major(money.refunded_minor, currency)} (refunds: {money.refunds:,})"
 
 
 def in_major(minor: int, currency: str) -> str:

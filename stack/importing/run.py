@@ -24,9 +24,9 @@ from stack.importing.log import VerdictLog
 from stack.importing.mapping import ImportMapping, MappingError
 from stack.importing.options import ImportOptions, settings_of
 from stack.importing.preparing import prepare
-from stack.importing.reading import Table
 from stack.importing.report import RECENT, Imported, print_report
 from stack.importing.seen import remembering
+from stack.importing.tables import Table
 from stack.importing.units import units_of
 from stack.importing.verdicts import RowStatus, RowVerdict
 

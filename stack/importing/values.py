@@ -130,7 +130,7 @@ def _not_too_early(day: date, layout: FileLayout) -> date:
 def as_minor(value: object, layout: FileLayout, currency: str, times: int = 1) -> int:
     """An amount, or a price times a quantity, in minor units. Raises Bad."""
     number = as_decimal(value, layout)
-    if layout.minor_units and isinstance(value, str) and _says_cents(value, layout):
+    if layout.minor_units and isinstance(value, str) and _has_decimals(value, layout):
         raise Bad(RowReason.NOT_AN_AMOUNT, f"{shown(value)} is not in whole minor units: with file.minor_units = false it is {number:f}")
     try:
         return to_minor(number, WHOLE if layout.minor_units else currency, times)
@@ -138,8 +138,8 @@ def as_minor(value: object, layout: FileLayout, currency: str, times: int = 1) -
         raise Bad(RowReason.NOT_AN_AMOUNT, f"{shown(value)}: {error}") from error
 
 
-def _says_cents(text: str, layout: FileLayout) -> bool:
-    """Has it decimals? A single zero is how programs write whole numbers that some rows lack."""
+def _has_decimals(text: str, layout: FileLayout) -> bool:
+    """A single zero is none: so programs write whole numbers that some rows lack."""
     _, sign, fraction = text.partition(layout.decimal)
     return bool(sign) and fraction != "0"
 
@@ -176,8 +176,9 @@ def as_quantity(value: object, layout: FileLayout, weighed_as_one: bool) -> int:
 def as_whole(value: object, layout: FileLayout) -> int:
     """A whole number. Raises Bad."""
     number = _number(value, layout, "a whole number")
-    if number != number.to_integral_value():
-        raise Bad(RowReason.NOT_A_QUANTITY, f"{shown(value)} is no whole number")
+    if number != number.to_integral_value() or (isinstance(value, str) and _has_decimals(value, layout)):
+        otherwise = other_readings(value, layout.numerals) if isinstance(value, str) else ""
+        raise Bad(RowReason.NOT_A_QUANTITY, f"{shown(value)} is not written as a whole number{otherwise and '; '}{otherwise}")
     return int(number)
 
 

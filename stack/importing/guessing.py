@@ -120,7 +120,8 @@ def _keep_apart(references: dict[str, Any], source: str | None) -> tuple[str, ..
     """Numbers of customers get the source's name before them: another system's number 42 is somebody else."""
     if "user" not in references:
         return ()
-    prefix = (source or "").removeprefix(SOURCES)[: LONGEST_PREFIX - 1].strip(" /") + "/" if source else SOURCES
+    name = (source or "").removeprefix(SOURCES).strip(" /")[: LONGEST_PREFIX - 1]
+    prefix = f"{name}/" if name else SOURCES
     references["user"] = {"column": references["user"], "prefix": prefix}
     told = f"{references['user']['column']!r} names customers as user:{prefix}…, apart from the ids of your web shop and of other systems"
     if source is None:

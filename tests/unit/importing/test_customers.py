@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from services.identity.domain.events import SourceEvent, read_event
 from services.identity.domain.references import naming
+from shared.contracts.customers import Asset, ConsentStatement, CustomerIdentified, DecisionMaker
+from stack.importing.mapping import AssetColumns, ConsentColumn, CustomersMapping, DecisionMakerColumns
 from tests.unit.importing.desk import SALES, Desk, told
 from tests.unit.importing.test_importing import CRM, HEADER, PEOPLE
 
@@ -137,6 +140,26 @@ def test_somebody_of_whom_no_id_is_known_is_refused_not_forgotten(desk):
     verdicts, _ = bring(desk, {"decision_makers": [BUYER]}, ("no", "buyer", "role", "mail", "tel", "left"), ("", "", "", "b@x.de", "", ""))
     assert told(verdicts) == [(1, "missing_value", "no")]
     assert "'mail' says something" in verdicts[0]["detail"]
+
+
+def test_a_mapping_can_say_whatever_the_contract_knows_of_a_customer():
+    assert AssetColumns.model_fields.keys() == Asset.model_fields.keys()
+    assert ConsentColumn.model_fields.keys() - {"given", "at"} == ConsentStatement.model_fields.keys() - {"granted"}
+    assert DecisionMakerColumns.model_fields.keys() - {"references"} == DecisionMaker.model_fields.keys() - {"reference"}
+    assert CustomerIdentified.model_fields.keys() <= CustomersMapping.model_fields.keys()
+
+
+def test_identity_keeps_all_that_a_row_says(desk):
+    mapping = {"consents": [{**PROVEN, "at": None}], "assets": [CAR], "decision_makers": [BUYER], "lead_source": {"value": "call"}}
+    columns = (*PROOF, *CAR_COLUMNS, "no", "buyer", "role", "mail", "tel", "left")
+    proof = ("yes", "", "2019-11", "form", "page", "7", "ab" * 32)
+    car = ("B-1", "Van", "2020-01-31", "15000", "2025-02-01", "48000", "50000", "2026-01-15", "no")
+    _, (said,) = bring(desk, mapping, columns, (*proof, *car, "7", "Bo", "buyer", "bo@example.com", "", "no"))
+    kept = read_event(json.dumps(desk.out.events[0]).encode(), "USD")
+    assert isinstance(kept, SourceEvent)
+    data = json.loads(kept.value)["data"]
+    assert {name: data[name] for name in said} == said
+    assert len(said) == 7
 
 
 # Whose number it is.

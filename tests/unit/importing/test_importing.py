@@ -267,6 +267,9 @@ def test_an_import_that_was_cut_off_goes_on_and_everything_is_sent(desk, monkeyp
     assert [event["id"] for event in desk.out.events] == [str(number) for number in range(21, 58)]
     assert desk.imported.resumed_after == 20
     assert not partial.exists()
+    # What is summed is the whole file, whenever its rows were sent.
+    assert desk.imported.totals.money["USD"].bought_minor == sum(number * 100 + 25 for number in range(1, 58))
+    assert desk.imported.totals.named == {("loyalty_card:", "card"): 57}
 
 
 @pytest.mark.parametrize("begun", [{"into": "another broker"}, None])

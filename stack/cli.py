@@ -44,7 +44,7 @@ Json = Annotated[bool, typer.Option("--json", help="For a program: JSON on stand
 Group = Annotated[str | None, typer.Option("--group", help="Only what this service parked.")]
 ImportFile = Annotated[Path, typer.Argument(help=".csv, .tsv, .ndjson, .jsonl (also with .gz) or .parquet.")]
 MappingFile = Annotated[Path | None, typer.Option("--mapping", help="TOML or JSON; without it the columns' names are guessed from.")]
-Source = Annotated[str | None, typer.Option("--source", help="Names the system that the file comes from: always the same name for it.")]
+Source = Annotated[str | None, typer.Option("--source", help="Names the system that the file comes from, the same in all its files.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would become of each row, and send nothing.")]
 Verdicts = Annotated[Path | None, typer.Option("--verdicts", help="A verdict for each row goes there; by default to FILE.verdicts.ndjson.")]
 Identity = Annotated[

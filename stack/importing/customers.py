@@ -76,8 +76,9 @@ def _data(cells: Cells, mapping: CustomersMapping, references: list[str]) -> tup
             dated.append((cells.time(consent.at, mapping.file.time_zone), said))
         elif said is not None:
             data["consents"].append(said)
-    data |= _told("assets", (_asset(cells, each) for each in mapping.assets))
-    data |= _told("decision_makers", (_decision_maker(cells, each) for each in mapping.decision_makers))
+    data |= _told("assets", (_asset(inside, each) for each in mapping.assets for inside in cells.within_column(each.within)))
+    people = ((inside, each) for each in mapping.decision_makers for inside in cells.within_column(each.within))
+    data |= _told("decision_makers", (_person(inside, each) for inside, each in people))
     return data, dated
 
 
@@ -150,7 +151,7 @@ def _asset(cells: Cells, asset: AssetColumns) -> dict[str, Any] | None:
     return _named(cells, asset, "asset_id", _fields(cells, asset, _ASSET))
 
 
-def _decision_maker(cells: Cells, person: DecisionMakerColumns) -> dict[str, Any] | None:
+def _person(cells: Cells, person: DecisionMakerColumns) -> dict[str, Any] | None:
     said = _fields(cells, person, _DECISION_MAKER)
     if (reached := next(iter(first_named(cells, person.references)), None)) is not None:
         said["reference"] = reached
@@ -163,7 +164,7 @@ def _named(cells: Cells, part: Part, key: str, said: dict[str, Any]) -> dict[str
     name = cells.text(given)
     columns = [each for each in _columns(part, key) if cells.says(each)]
     if name is None and columns:
-        raise Bad(RowReason.MISSING_VALUE, f"{columns[0].column!r} says something of it, so its {key} is needed", given.column)
+        raise Bad(RowReason.MISSING_VALUE, f"{columns[0].column!r} says something of it, so its {key} is needed", cells.place(given))
     stands_here = cells.says(given) or bool(columns) or not list(_columns(part, ""))
     return {key: name, **said} if name is not None and stands_here else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, model_validator
@@ -101,11 +101,17 @@ Columns = Annotated[tuple[Name, ...], BeforeValidator(_as_list)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
-def by_default(written: object, default: date) -> Mapping[str, Any]:
-    """A field as it is written in a mapping, with what stands in where it says nothing itself."""
+def by_default(written: object, default: date) -> object:
+    """A field as it is written in a mapping, with what stands in where it says nothing itself; what is no field stays as it is."""
     if written is None:
         return {"value": default}
-    field: Any = as_given(written)
+    field = {"column": written} if isinstance(written, str) else written
     if isinstance(field, Mapping) and "column" in field and "default" not in field:
         return {**field, "default": default}
-    return field  # type: ignore[no-any-return]
+    return written
+
+
+class Within(Part):
+    """Fields of the row, or of each object in a column of nested ones (NDJSON, Parquet): then they are named within it."""
+
+    within: Name | None = None

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from shared.contracts.customers import Channel, Purpose
 from shared.contracts.envelope import Name
 from shared.operator_error import OperatorError
-from stack.importing.fields import Columns, Field_, Given, NamedBy, Part, References, Zone
+from stack.importing.fields import Columns, Field_, Given, NamedBy, Part, References, Within, Zone
 from stack.importing.numerals import Numerals
 
 Kind = Literal["customers", "purchases", "interactions"]
@@ -91,7 +91,7 @@ class ConsentColumn(Part):
     evidence: Field_ | None = None
 
 
-class AssetColumns(Part):
+class AssetColumns(Within):
     """Something that a customer owns; the fields are the contract's (`Asset`)."""
 
     asset_id: Field_
@@ -109,7 +109,7 @@ class AssetColumns(Part):
     is_gone: Field_ | None = None
 
 
-class DecisionMakerColumns(Part):
+class DecisionMakerColumns(Within):
     """A person who decides at a firm; the first of `references` that is not blank says where they are reached."""
 
     person_id: Field_
@@ -270,6 +270,8 @@ def _givens(part: object) -> Iterator[Given]:
     match part:
         case Given():
             yield part
+        case Within(within=str() as column):
+            yield Given(column=column)
         case BaseModel():
             for name in type(part).model_fields:
                 yield from _givens(getattr(part, name))

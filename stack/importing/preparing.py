@@ -10,7 +10,7 @@ from typing import Any
 from shared.clock import Clock
 from stack.importing import values
 from stack.importing.csv_tables import encoding_of
-from stack.importing.fields import Given, as_given, by_default
+from stack.importing.fields import Given, by_default
 from stack.importing.guessing import Guess, guess_mapping, spelled_out
 from stack.importing.json_tables import NdjsonTable
 from stack.importing.mapping import (
@@ -91,7 +91,7 @@ def _as_of(text: str, wall: Clock) -> date:
 
 def _with_default_time(written: dict[str, Any], as_of: date) -> dict[str, Any]:
     time = by_default(written.get("time"), as_of)
-    if time == as_given(written.get("time")):
+    if time == written.get("time"):
         sys.stderr.write("note: --as-of is not used: the mapping says what stands in for a time that is missing\n")
     return {**written, "time": time}
 

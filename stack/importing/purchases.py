@@ -76,10 +76,10 @@ def _line_cells(cells: Cells, mapping: PurchasesMapping) -> Iterator[Cells]:
     if mapping.lines is None:
         yield cells
         return
-    nested = cells.raw(mapping.lines)
-    if not isinstance(nested, list) or not nested or not all(isinstance(each, Mapping) for each in nested):
+    lines = list(cells.within_column(mapping.lines))
+    if not lines:
         raise Bad(RowReason.MISSING_VALUE, "a list of at least one line is expected", mapping.lines)
-    yield from (Cells(each, cells.layout, mapping.lines) for each in nested)
+    yield from lines
 
 
 def _line(cells: Cells, mapping: PurchasesMapping, currency: str) -> dict[str, Any]:

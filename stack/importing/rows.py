@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -44,6 +44,15 @@ class Cells:
                 return None
             found = found.get(part)
         return found
+
+    def within_column(self, column: str | None) -> Iterator[Cells]:
+        """Each object that is nested there; without a column the row itself. Raises Bad."""
+        nested = [self.values] if column is None else self.raw(column)
+        if nested is None or nested == "":
+            return
+        if not isinstance(nested, list) or not all(isinstance(each, Mapping) for each in nested):
+            raise Bad(RowReason.MISSING_VALUE, "a list of objects is expected", column)
+        yield from (Cells(each, self.layout, column or self.within) for each in nested)
 
     def text(self, given: Given | None) -> str | None:
         """The field as a text, None where it is blank. Raises Bad."""

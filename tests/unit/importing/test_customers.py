@@ -7,7 +7,7 @@ import pytest
 from services.identity.domain.events import SourceEvent, read_event
 from services.identity.domain.references import naming
 from shared.contracts.customers import Asset, ConsentStatement, CustomerIdentified, DecisionMaker
-from stack.importing.mapping import AssetColumns, ConsentColumn, CustomersMapping, DecisionMakerColumns
+from stack.importing.mapping import AssetColumns, ConsentColumn, CustomersMapping, DecisionMakerColumns, check_mapping, mapped_columns
 from tests.unit.importing.desk import SALES, Desk, told
 from tests.unit.importing.test_importing import CRM, HEADER, PEOPLE
 
@@ -142,10 +142,30 @@ def test_somebody_of_whom_no_id_is_known_is_refused_not_forgotten(desk):
     assert "'mail' says something" in verdicts[0]["detail"]
 
 
+def test_nested_things_are_several(desk):
+    mapping = {
+        **BASE, "assets": [{"within": "cars", "asset_id": "plate", "odometer_km": "km"}],
+        "decision_makers": [{"within": "firm.people", "person_id": "no", "references": {"email": "mail"}}],
+    }  # fmt: skip
+    cars = [{"plate": "A", "km": 1}, {"plate": "B"}]
+    people = [{"no": 1, "mail": "a@x.de"}, {"no": 2}]
+    rows = [{"cars": cars, "firm": {"people": people}}, {"cars": []}, {}, {"cars": "A, B"}, {"cars": [{"km": 3}]}]
+    file = desk.write("crm.ndjson", "\n".join(json.dumps({"card": n, "updated": "2026-02-01", **row}) for n, row in enumerate(rows, 1)))
+    verdicts = desk.bring(file, "customers", mapping)
+    assert told(verdicts) == [
+        (1, "accepted", None), (2, "accepted", None), (3, "accepted", None),
+        (4, "missing_value", "cars"), (5, "missing_value", "cars.plate"),
+    ]  # fmt: skip
+    said = desk.out.events[0]["data"]
+    assert said["assets"] == [{"asset_id": "A", "odometer_km": 1}, {"asset_id": "B"}]
+    assert said["decision_makers"] == [{"person_id": "1", "reference": "email:a@x.de"}, {"person_id": "2"}]
+    assert mapped_columns(check_mapping(mapping, "customers", "the test")) == ("card", "updated", "cars", "firm.people")
+
+
 def test_a_mapping_can_say_whatever_the_contract_knows_of_a_customer():
-    assert AssetColumns.model_fields.keys() == Asset.model_fields.keys()
+    assert AssetColumns.model_fields.keys() - {"within"} == Asset.model_fields.keys()
     assert ConsentColumn.model_fields.keys() - {"given", "at"} == ConsentStatement.model_fields.keys() - {"granted"}
-    assert DecisionMakerColumns.model_fields.keys() - {"references"} == DecisionMaker.model_fields.keys() - {"reference"}
+    assert DecisionMakerColumns.model_fields.keys() - {"references", "within"} == DecisionMaker.model_fields.keys() - {"reference"}
     assert CustomerIdentified.model_fields.keys() <= CustomersMapping.model_fields.keys()
 
 

@@ -130,6 +130,11 @@ def test_what_as_of_does_not_change_is_said(prepared, capsys):
     assert "--as-of is not used" in capsys.readouterr().err
 
 
+def test_what_is_no_field_is_explained_beside_as_of_too(prepared):
+    with pytest.raises(MappingError, match="time: is a column's name"):
+        prepared("customers", "card\n", 'references.loyalty_card = "card"\ntime = 5', as_of="2026-01-31")
+
+
 def test_rows_keep_their_own_times_beside_as_of(tmp_path):
     (tmp_path / "a.csv").write_text("card,updated_at\n1,2024-05-05\n2,\n")
     assert run_import(ImportOptions("customers", tmp_path / "a.csv", as_of="2026-01-31", dry_run=True)) == 0

@@ -192,6 +192,21 @@ async def test_merging_and_splitting_over_http(world: World) -> None:
         assert (await client.post(f"/v1/customers/{'0' * 32}/merge", json={"other_id": ANN, **why})).status_code == 404
 
 
+async def test_a_request_that_is_asked_again_under_its_key_is_one_and_the_same_whatever_the_clock_shows(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(purchase("1"), purchase("2", EMAIL, at=day(1)))
+        for hours in (1, 2):
+            world.clock.observe(day(1) + timedelta(hours=hours))
+            wanted = {"other_id": ANN_TOO, "by": "call centre", "evidence": "ticket 7"}
+            asking = asyncio.create_task(client.post(f"/v1/customers/{ANN}/merge", json=wanted, headers={"idempotency-key": "ticket 7"}))
+            await asyncio.sleep(0.1)
+            await world.bus.settle()
+            assert (await asking).status_code == 200
+        assert [each["action"] for each in (await client.get(f"/v1/customers/{ANN}/merges")).json()["merges"]] == ["merged"]
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["repeated"], outcomes["quarantined"]) == (1, 0)
+
+
 async def test_a_merged_customer_is_found_shown_and_exported_as_one(world: World) -> None:
     async with client_of(world) as client:
         car = {"asset_id": "car-1", "kind": "vehicle"}

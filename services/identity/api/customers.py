@@ -47,6 +47,8 @@ from shared.mongo import in_store
 from shared.problems import Problem
 
 API_SOURCE = "dear/identity/api"
+UNDATED = "none"
+"""What the source wrote of the time where it wrote nothing."""
 EFFECT_SECONDS = 2.0
 POLL_SECONDS = 0.02
 Effect = Callable[[CustomerState, SourceEvent], bool]
@@ -108,14 +110,14 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         """State consents. 200 with the customer once they are in force; 202 where that takes longer than two seconds."""
         said = ConsentChanged(reference=asked.reference, consents=tuple(asked.consents))
         event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
-        return await _append(event, edge, _in_force)
+        return await _append(event, edge, _in_force, is_dated=asked.at is not None)
 
     @router.post("/updates", dependencies=stating, responses=APPENDED)
     async def update(asked: CustomerUpdate, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
         """Say what is known of a customer. 200 with the customer once it is joined; 202 where that takes longer than two seconds."""
         said = CustomerIdentified.model_validate(asked.model_dump(exclude={"at", "source"}))
         event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
-        return await _append(event, edge, _is_joined)
+        return await _append(event, edge, _is_joined, is_dated=asked.at is not None)
 
     @router.get("/{customer_id}", dependencies=reading, responses=UNKNOWN)
     async def one(customer_id: str) -> dict[str, Any]:
@@ -231,9 +233,15 @@ def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
     return consent_history(by_id(customer_id).members)[:limit]
 
 
-async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response:
+def written(event: Event[Any], is_dated: bool) -> bytes:
+    """As it is appended. Where the caller did not say when, our clock is no part of what he said: asked again, it is the same event."""
+    said = event.model_dump(mode="json")
+    return json.dumps(said if is_dated else {**said, "sourcetime": UNDATED}).encode()
+
+
+async def _append(event: Event[Any], edge: Edge, has_effect: Effect, is_dated: bool) -> Response:
     """Append to customer-updates-v1, as every other source does, and wait until it is in force."""
-    verdict = await edge.accept(event.model_dump_json().encode())
+    verdict = await edge.accept(written(event, is_dated))
     if verdict.problem is not None:
         raise verdict.problem
     assert verdict.event is not None

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from services.identity.api.customers import API_SOURCE, APPENDED, EFFECT_SECONDS, POLL_SECONDS, UNKNOWN, by_id, view
+from services.identity.api.customers import API_SOURCE, APPENDED, EFFECT_SECONDS, POLL_SECONDS, UNKNOWN, by_id, view, written
 from services.identity.api.edge import Edge
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.merging import Action, Decision
@@ -101,7 +101,7 @@ async def _ask(data: MergeRequested | SplitRequested, key: str | None, edge: Edg
     await in_store(_check_alive, data)
     await in_store(by_id, data.customer_id)
     event = envelope(data, id=key or uuid.uuid4().hex, source=API_SOURCE, time=clock.now())
-    verdict = await edge.accept_request(event.model_dump_json().encode())
+    verdict = await edge.accept_request(written(event, is_dated=False))
     if verdict.problem is not None:
         raise verdict.problem
     gives_up_at = time.monotonic() + EFFECT_SECONDS

@@ -1,0 +1,363 @@
+"""Customers are merged and split while several workers of each service share the partitions and are killed one after the other.
+
+What is left at the end is computed from the events alone: who is one customer, what each has bought, and its points. Scores have a twin:
+somebody who did the same under one profile from the beginning, and of whom everything has to be told that is told of the merged one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.identity.domain.resolution import new_profile_id
+from services.segmentation.copies import Copies
+from services.segmentation.domain.arrays import ids_from_hex
+from services.segmentation.domain.state import CustomerState, restore, unpack
+from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS, PROFILE_ROWS, PURCHASES
+from shared.kafka_admin import Sender, read_topic, sender
+from shared.streaming.partitions import partition_for
+from stack.http import ServiceAway, ask
+from stack.process import Child, free_port
+from tests.e2e.conftest import System
+from tests.e2e.people import Customer, Person, keyed, people
+from tests.properties.test_merging import PATH_DEPENDENT
+
+pytestmark = pytest.mark.e2e
+
+TIMES = 4
+"""Persons of each plot."""
+SEVERAL = ("identity", "segmentation")
+"""The services that have a second worker."""
+AT_ONCE = 8
+PATIENCE_SECONDS = 90
+OF_THE_MOMENT = ("customer_id", "as_of", "others", "asked_for")
+
+
+def until(what: str, holds: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait; `holds` says what is still missing."""
+    deadline = time.monotonic() + seconds
+    while missing := holds():
+        assert time.monotonic() < deadline, f"{what}: {missing}"
+        time.sleep(0.1)
+
+
+@dataclass
+class Crew:
+    """The workers: those that the supervisor brings back, and a second one of some services, which we do."""
+
+    system: System
+    seconds: dict[str, Child] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _watching: threading.Thread | None = None
+
+    def hire(self, data_dir: Path) -> None:
+        """Start the second ones, each with a data directory of its own, as on another machine."""
+        for name in SEVERAL:
+            first = self.system.supervisor.services[name].child  # type: ignore[union-attr]
+            environment = {**first.environment, "DEAR_PORT": str(free_port()), "DEAR_DATA_DIR": str(data_dir / name)}
+            self.seconds[name] = Child(f"{name} 2", first.command, data_dir / f"{name}-2.log", environment)
+            self.seconds[name].start()
+        self._watching = threading.Thread(target=self._bring_back, daemon=True)
+        self._watching.start()
+
+    def _bring_back(self) -> None:
+        while not self._over.wait(0.2):
+            for child in self.seconds.values():
+                child.start()
+
+    def dismiss(self) -> None:
+        """End the second ones."""
+        self._over.set()
+        if self._watching is not None:
+            self._watching.join(10)
+        for child in self.seconds.values():
+            child.kill()
+
+    def urls(self, name: str) -> list[str]:
+        """Where processes of a service answer."""
+        return [f"http://127.0.0.1:{child.environment['DEAR_PORT']}" for child in self.all_of(name)]
+
+    def all_of(self, name: str) -> list[Child]:
+        """Its processes."""
+        second = self.seconds.get(name)
+        return [self.system.supervisor.services[name].child, *([second] if second is not None else [])]  # type: ignore[union-attr]
+
+    def kill(self, child: Child) -> None:
+        """As if the power went."""
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGKILL)
+
+    def said(self) -> str:
+        """The ends of all logs."""
+        return self.system.last_words() + "".join(f"\n== {each.log}\n{each.last_words()}" for each in self.seconds.values())
+
+
+@dataclass
+class Desk:
+    """Somebody who asks identity, whichever of its processes answers, again and again until one does."""
+
+    urls: list[str]
+    out: Sender
+    done: int = 0
+    """Steps of all plots."""
+
+    def __post_init__(self) -> None:
+        self._turns = cycle(self.urls)
+
+    def ask(self, method: str, path: str, key: str = "", body: Any = None) -> Any:
+        """An answer below 500."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                answer = httpx.request(
+                    method, next(self._turns) + path, json=body, headers={"idempotency-key": key} if key else {}, timeout=10
+                )
+                if answer.status_code < 500:
+                    assert answer.status_code in (200, 202), (path, answer.text)
+                    return answer.json()
+            except httpx.TransportError:
+                pass
+            assert time.monotonic() < deadline, f"nobody answers {path}"
+            time.sleep(0.2)
+
+    def send(self, event: dict[str, Any]) -> None:
+        """As a source that writes to the broker itself."""
+        topic = PURCHASES if event["type"].startswith("dear.Purchase") else CUSTOMER_UPDATES
+        self.out.send(topic.name, *keyed(event))
+
+    def live(self, person: Person) -> None:
+        """Ask what the plot says, one after the other, and buy in between."""
+        rest = [sale for sales in person.sales.values() for sale in sales[1:]]
+        for number, (what, letters) in enumerate(person.plot.asked):
+            for sale in rest[number::3]:
+                self.send(sale.event)
+            self._step(person, what, letters)
+            self.done += 1
+        # Some of them come a second time.
+        for sale in rest:
+            self.send(sale.event)
+        self.done += 1
+
+    def _step(self, person: Person, what: str, letters: str) -> None:
+        one, other = map(person.profile, letters)
+        if what in ("event", "refused"):
+            self.send(person.named_together(letters))
+            if what == "event":
+                self._wait(person, one, other, as_one=True)
+            return
+        said = {"other_id": other} if what == "merge" else {"profiles": [other]}
+        wanted = {"by": "call centre", "evidence": "ticket 7", **said}
+        self.ask("POST", f"/v1/customers/{one}/{what}", f"{person.name} {what}s {letters}", wanted)
+        self._wait(person, one, other, as_one=what == "merge")
+
+    def _wait(self, person: Person, one: str, other: str, as_one: bool) -> None:
+        def missing() -> Any:
+            # At no moment is one of them unknown.
+            found = [self.ask("GET", f"/v1/customers/{each}")["members"] for each in (one, other)]
+            return found if any((other in members and one in members) != as_one for members in found) else None
+
+        until(f"{person.name} {'one' if as_one else 'two'}", missing)
+
+
+@pytest.fixture
+def merging_system(tmp_path: Path) -> Iterator[System]:
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):
+        os.environ.pop(name, None)
+    running = System(tmp_path / "system", "live", DEAR_SESSION_SECONDS="3", DEAR_RESCORE_SECONDS="3", DEAR_SNAPSHOT_SECONDS="2")
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+@contextmanager
+def working(system: System, data_dir: Path) -> Iterator[Crew]:
+    crew = Crew(system)
+    try:
+        crew.hire(data_dir)
+        yield crew
+    finally:
+        crew.dismiss()
+
+
+def test_customers_end_as_the_events_say_whichever_workers_are_killed(merging_system: System, tmp_path: Path) -> None:
+    seed = int.from_bytes(os.urandom(4))
+    sys.stderr.write(f"seed {seed}\n")
+    chance = random.Random(seed)
+    told = people(TIMES, datetime.now(UTC), chance)
+    up = merging_system.start()
+    with working(merging_system, tmp_path / "second") as crew, sender(up["kafka"]) as out:
+        desk = Desk(crew.urls("identity"), out)
+        open_the_shop(desk, told)
+        try:
+            live_and_kill(desk, told, crew, chance)
+            out.flush()
+            ends = [customer for person in told for customer in person.in_the_end()]
+            check(crew, up, desk, ends)
+        except AssertionError as failure:
+            failure.add_note(f"seed {seed}\n{crew.said()}")
+            raise
+
+
+def open_the_shop(desk: Desk, told: list[Person]) -> None:
+    """Everybody buys once, so that all profiles are there before an event names two of them. The twins do all that they ever do."""
+    for person in told:
+        for sales in person.sales.values():
+            desk.send(sales[0].event)
+        for event in person.introductions():
+            desk.send(event)
+        for customer in person.in_the_end():
+            for sale in customer.of_the_twin():
+                desk.send(sale.event)
+    profiles = sum(len(person.sales) + len(person.plot.ends) for person in told)
+    until("everybody known", lambda: (found := desk.ask("GET", "/v1/summary")["customers"]) != profiles and f"{found} of {profiles}")
+    users = [card for person in told for event in person.introductions() for card in event["data"]["references"]]
+    until("users known", lambda: [each for each in users if not desk.ask("GET", f"/v1/customers?search={each}")["customers"]])
+
+
+def live_and_kill(desk: Desk, told: list[Person], crew: Crew, chance: random.Random) -> None:
+    """All plots, a few at a time; each process of the three services is killed once on the way, in any order."""
+    doomed = [child for name in (*SEVERAL, "campaigns") for child in crew.all_of(name)]
+    chance.shuffle(doomed)
+    steps = sum(len(person.plot.asked) + 1 for person in told)
+    order = chance.sample(told, len(told))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        lives = [pool.submit(desk.live, person) for person in order]
+        for number, child in enumerate(doomed, 1):
+            until("steps", lambda number=number: desk.done < number * steps // (len(doomed) + 1) and not all(each.done() for each in lives))
+            crew.kill(child)
+        for each in lives:
+            each.result()
+
+
+def check(crew: Crew, up: dict[str, Any], desk: Desk, ends: list[Customer]) -> None:
+    """Everything, in the order in which events pass."""
+    sales = [sale for customer in ends for sale in (*customer.sales, *customer.of_the_twin())]
+    until("events", lambda: _differ({"accepted": len(sales)}, desk.ask("GET", f"/v1/outcomes?topic={PURCHASES.name}")))
+    check_identity(up, desk, ends)
+    segmentation, campaigns = up["services"]["segmentation"], up["services"]["campaigns"]
+    totals = {
+        "customers": 2 * len(ends),
+        "purchases": sum(sale.amount_minor > 0 for sale in sales),
+        "bought_minor": sum(max(sale.amount_minor, 0) for sale in sales),
+        "refunded_minor": sum(max(-sale.amount_minor, 0) for sale in sales),
+    }
+    until("rows", lambda: _differ(totals, asked(f"{segmentation}/v1/totals")))
+    until("scores", lambda: [fault for customer in ends for fault in _scores(segmentation, customer)])
+    check_copies(up["kafka"], ends)
+    ids = {member: customer.points for customer in ends for member in (*customer.members, new_profile_id(customer.twin))}
+    until(
+        "points",
+        lambda: _differ(ids, (asked(f"{campaigns}/v1/loyalty/balances", {"customers": list(ids)}) or {"balances": {}})["balances"]),
+    )
+    report = asked(f"{campaigns}/v1/reports/ledger")
+    assert (report["entries"], report["ledger_sum"]) == (len(sales), 2 * sum(customer.points for customer in ends))
+
+
+def asked(url: str, body: object = None) -> Any:
+    """The answer, or nothing while the process is being brought back."""
+    try:
+        return ask(url, body, 10)
+    except ServiceAway:
+        return {}
+
+
+def _differ(expected: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    return {name: (value, found.get(name)) for name, value in expected.items() if found.get(name) != value}
+
+
+def check_identity(up: dict[str, Any], desk: Desk, ends: list[Customer]) -> None:
+    """Asked and published, it says the same: who is one customer, under the id of the oldest profile."""
+    expected = {member: (customer.members[0], set(customer.members)) for customer in ends for member in customer.members}
+
+    def answered(profile: str) -> Any:
+        found = desk.ask("GET", f"/v1/customers/{profile}")
+        return found["customer_id"], set(found["members"])
+
+    until("customers", lambda: _differ(expected, {profile: answered(profile) for profile in expected}))
+    until("customers published", lambda: _differ(expected, published(up["kafka"])))
+    outcomes = desk.ask("GET", "/v1/outcomes")
+    assert (outcomes["quarantined"], outcomes["parked"]) == (0, 0)
+
+
+def published(kafka: str) -> dict[str, Any]:
+    """Profile -> its customer and that one's profiles, by the last words; nobody may have had a later one before."""
+    last: dict[str, dict[str, Any]] = {}
+    for each in read_topic(kafka, CUSTOMERS):
+        said = httpx.Response(200, content=each.record.value).json()["data"]
+        if (before := last.get(said["customer_id"])) is None or said["version"] >= before["version"]:
+            last[said["customer_id"]] = said
+    homes = {profile: last.get(said["merged_into"] or profile, said) for profile, said in last.items()}
+    return {profile: (home["customer_id"], set(home["members"])) for profile, home in homes.items()}
+
+
+def _scores(url: str, customer: Customer) -> Iterator[Any]:
+    """What is wrong with the scores of a customer: they are those of the twin."""
+    answer = asked(f"{url}/v1/scores/lookup", {"customer_ids": [*customer.members, new_profile_id(customer.twin)]})
+    if len(answer.get("customers", ())) != len(customer.members) + 1:
+        yield customer.references, "unknown", answer.get("unknown")
+        return
+    *found, twin = answer["customers"]
+    expected = {
+        "purchases": sum(sale.amount_minor > 0 for sale in customer.sales),
+        "bought_minor": sum(max(sale.amount_minor, 0) for sale in customer.sales),
+        "refunded_minor": sum(max(-sale.amount_minor, 0) for sale in customer.sales),
+    }
+    for each in found:
+        if each["customer_id"] != customer.members[0] or set(each.get("others", ())) != set(customer.members[1:]):
+            yield customer.references, "whose", each["customer_id"], each.get("others")
+        elif wrong := _differ(expected, each) or _differ(_told(twin), _told(each)):
+            yield customer.references, wrong
+
+
+def _told(scores: dict[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in scores.items() if name not in OF_THE_MOMENT}
+    return {**told, "segments": sorted(set(scores["segments"]) - PATH_DEPENDENT)}
+
+
+def check_copies(kafka: str, ends: Iterable[Customer]) -> None:
+    """Of each profile that is part of a customer elsewhere there is one copy, with that customer, and it is its row."""
+    expected = {
+        (partition_for(customer.members[0].encode()), profile): (
+            customer.members[0],
+            [sum(sale.amount_minor > 0 for sale in sales), sum(max(sale.amount_minor, 0) for sale in sales)],
+        )
+        for customer in ends
+        for profile, reference in zip(customer.members[1:], customer.references[1:], strict=True)
+        for sales in [[sale for sale in customer.sales if sale.reference == reference]]
+    }
+    until("copies", lambda: _differ(expected, found := copies(kafka)) or {each: found[each] for each in found.keys() - expected.keys()})  # type: ignore[arg-type]
+
+
+def copies(kafka: str) -> dict[tuple[int, str], Any]:
+    """(partition, profile) -> the customer, and what the row says was bought, for every copy that compaction would keep."""
+    last: dict[tuple[int, bytes | None], Any] = {}
+    held: dict[int, Copies] = {}
+    for each in read_topic(kafka, PROFILE_ROWS):
+        last[each.partition, each.record.key] = each.record
+        held.setdefault(each.partition, Copies()).take([each.record])
+    for (partition, key), record in last.items():
+        assert (record.value is not None) == ((key or b"")[:32].decode() in held[partition].held), "compaction keeps what readers have"
+    return {(number, profile): _row(profile, copy.said) for number, each in held.items() for profile, copy in each.held.items()}
+
+
+def _row(profile: str, said: Any) -> Any:
+    state = CustomerState()
+    rows = state.add(ids_from_hex(profile.encode()))
+    restore(state, rows, unpack(state.ids[rows], [said.row]))
+    return said.customer, [int(state.purchase_count[rows][0]), int(state.bought_minor[rows][0])]

@@ -22,6 +22,8 @@ class Plot:
 
     asked: tuple[tuple[str, str], ...]
     ends: Groups
+    refused_by: str = ""
+    """The rule, where an event names two in vain."""
 
 
 PLOTS = {
@@ -29,10 +31,10 @@ PLOTS = {
     "named together": Plot((("event", "ab"),), ("a+b",)),
     "asked for": Plot((("merge", "ab"),), ("a+b",)),
     "in two steps": Plot((("event", "ab"), ("merge", "bc")), ("a+b+c",)),
-    "taken back": Plot((("merge", "ab"), ("split", "ab"), ("refused", "ab")), ("a", "b")),
+    "taken back": Plot((("merge", "ab"), ("split", "ab"), ("refused", "ab")), ("a", "b"), "split_before"),
     "named together by mistake": Plot((("event", "ab"), ("split", "ab")), ("a", "b")),
     "one too many": Plot((("merge", "ab"), ("event", "ac"), ("split", "ab")), ("a+c", "b")),
-    "two users": Plot((("refused", "ab"),), ("a", "b")),
+    "two users": Plot((("refused", "ab"),), ("a", "b"), "limit_user"),
 }
 
 

@@ -47,7 +47,8 @@ class System:
         """Drain and stop everything."""
         if self.supervisor is not None:
             self.supervisor.stop()
-            self._watching.join(30)
+            if self._watching is not None:
+                self._watching.join(30)
             self.supervisor = None
 
     def end(self) -> None:

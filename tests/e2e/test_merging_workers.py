@@ -35,6 +35,7 @@ from shared.kafka_admin import Sender, read_topic, sender
 from shared.streaming.partitions import partition_for
 from stack.http import ServiceAway, ask
 from stack.process import Child, free_port
+from tests.conftest import TEST_BROKER
 from tests.e2e.conftest import System
 from tests.e2e.people import Customer, Person, Sale, keyed, people
 from tests.properties.test_merging import PATH_DEPENDENT
@@ -46,6 +47,8 @@ TIMES = 3
 SEVERAL = ("identity", "segmentation")
 """The services that have a second worker."""
 AT_ONCE = 8
+SESSION_SECONDS = "6" if TEST_BROKER == "kafka" else "3"
+"""As short as the broker lets it be: so long the partitions of the dead wait (twice as long on the embedded one)."""
 PATIENCE_SECONDS = 90
 OF_THE_MOMENT = ("customer_id", "as_of", "others", "asked_for")
 FINER_THAN_TOLD = ("risk", "buys_again", "expected_value_minor", "value_at_risk_minor")
@@ -186,7 +189,7 @@ class Desk:
 def merging_system(tmp_path: Path) -> Iterator[System]:
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):
         os.environ.pop(name, None)
-    running = System(tmp_path / "system", "live", DEAR_SESSION_SECONDS="3", DEAR_RESCORE_SECONDS="3", DEAR_SNAPSHOT_SECONDS="2")
+    running = System(tmp_path / "system", "live", DEAR_SESSION_SECONDS=SESSION_SECONDS, DEAR_RESCORE_SECONDS="3", DEAR_SNAPSHOT_SECONDS="2")
     try:
         yield running
     finally:

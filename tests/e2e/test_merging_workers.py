@@ -36,7 +36,7 @@ from shared.streaming.partitions import partition_for
 from stack.http import ServiceAway, ask
 from stack.process import Child, free_port
 from tests.conftest import TEST_BROKER
-from tests.e2e.conftest import System
+from tests.e2e.conftest import System, running
 from tests.e2e.people import Customer, Person, Sale, keyed, people
 from tests.properties.test_merging import PATH_DEPENDENT
 
@@ -49,7 +49,7 @@ SEVERAL = ("identity", "segmentation")
 AT_ONCE = 8
 SESSION_SECONDS = "6" if TEST_BROKER == "kafka" else "3"
 """As short as the broker lets it be: so long the partitions of the dead wait (twice as long on the embedded one)."""
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 120
 OF_THE_MOMENT = ("customer_id", "as_of", "others", "asked_for")
 FINER_THAN_TOLD = ("risk", "buys_again", "expected_value_minor", "value_at_risk_minor")
 """Are of the market of the moment at which something worth telling changed; risk is, by twentieths."""
@@ -124,20 +124,19 @@ class Desk:
 
     urls: list[str]
     out: Sender
-    done: int = 0
+    done: list[str] = field(default_factory=list)
     """Steps of all plots."""
 
     def __post_init__(self) -> None:
-        self._turns, self._http = cycle(self.urls), httpx.Client(timeout=10, verify=False)
+        self._turns, self._http = cycle(self.urls), httpx.Client(timeout=10)
 
     def ask(self, method: str, path: str, key: str = "", body: Any = None) -> Any:
         """An answer below 500."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                answer = httpx.request(
-                    method, next(self._turns) + path, json=body, headers={"idempotency-key": key} if key else {}, timeout=10
-                )
+                named = {"idempotency-key": key} if key else {}
+                answer = self._http.request(method, next(self._turns) + path, json=body, headers=named)
                 if answer.status_code < 500:
                     assert answer.status_code in (200, 202), (path, answer.text)
                     return answer.json()
@@ -158,11 +157,11 @@ class Desk:
             for sale in rest[number::3]:
                 self.send(sale.event)
             self._step(person, what, letters)
-            self.done += 1
+            self.done.append(what)
         # Some of them come a second time.
         for sale in rest:
             self.send(sale.event)
-        self.done += 1
+        self.done.append("bought")
 
     def _step(self, person: Person, what: str, letters: str) -> None:
         one, other = map(person.profile, letters)
@@ -187,13 +186,8 @@ class Desk:
 
 @pytest.fixture
 def merging_system(tmp_path: Path) -> Iterator[System]:
-    for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):
-        os.environ.pop(name, None)
-    running = System(tmp_path / "system", "live", DEAR_SESSION_SECONDS=SESSION_SECONDS, DEAR_RESCORE_SECONDS="3", DEAR_SNAPSHOT_SECONDS="2")
-    try:
-        yield running
-    finally:
-        running.end()
+    told = {"DEAR_SESSION_SECONDS": SESSION_SECONDS, "DEAR_RESCORE_SECONDS": "3", "DEAR_SNAPSHOT_SECONDS": "2"}
+    yield from running(System(tmp_path / "system", "live", **told))
 
 
 @contextmanager
@@ -249,7 +243,8 @@ def live_and_kill(desk: Desk, told: list[Person], crew: Crew, chance: random.Ran
     with ThreadPoolExecutor(AT_ONCE) as pool:
         lives = [pool.submit(desk.live, person) for person in order]
         for number, child in enumerate(doomed, 1):
-            until("steps", lambda number=number: desk.done < number * steps // (len(doomed) + 1) and not all(each.done() for each in lives))
+            due = number * steps // (len(doomed) + 1)
+            until("steps", lambda due=due: len(desk.done) < due and not all(each.done() for each in lives))
             crew.kill(child)
         for each in lives:
             each.result()

@@ -16,7 +16,7 @@ from shared.kafka_admin import sender
 from shared.streaming.partitions import partition_for
 from stack.demo.quiet import wait_until_quiet
 from stack.http import ask
-from tests.e2e.conftest import System, _running
+from tests.e2e.conftest import System, running
 from tests.e2e.people import keyed
 from tests.e2e.test_merging_workers import until
 
@@ -53,7 +53,7 @@ USER = {ANN: "user:ann", TOO: "user:ann-two", STRANGER: "user:bob"}
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     told = {"DEAR_QUIET_HOURS": "00:00-00:00", "DEAR_EMAIL_CAP_PER_DAY": str(CAP), "DEAR_MARKETING_CAP_PER_WEEK": "20"}
-    yield from _running(System(tmp_path_factory.mktemp("system"), "live", DEAR_RESCORE_SECONDS="3", **told))
+    yield from running(System(tmp_path_factory.mktemp("system"), "live", DEAR_RESCORE_SECONDS="3", **told))
 
 
 @pytest.fixture(scope="module")

@@ -169,5 +169,7 @@ def meant_by(reference: str) -> CustomerState | None:
 def homes_of(profiles: Collection[str]) -> dict[str, CustomerState]:
     """The customer that each of these profiles belongs to."""
     seen = published_as(profiles)
-    homes = published_as({state.merged_into for state in seen.values() if state.merged_into is not None})
+    away = {state.merged_into for state in seen.values() if state.merged_into is not None}
+    # Somebody may decide between two looks: a home that was merged meanwhile is looked for again.
+    homes = homes_of(away) if away else {}
     return {profile: homes.get(state.merged_into, state) if state.merged_into is not None else state for profile, state in seen.items()}

@@ -472,10 +472,13 @@ async def test_consents_are_in_force_when_the_answer_says_so(world: World) -> No
 
 
 @pytest.mark.parametrize("reference", [CARD, "user:สมชาย & 7"])
-async def test_consents_that_take_longer_are_accepted_and_located(world: World, monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
+@pytest.mark.parametrize("said", [{"at": NOON.isoformat()}, {}], ids=["dated", "undated"])
+async def test_consents_that_take_longer_are_accepted_and_located(
+    world: World, monkeypatch: pytest.MonkeyPatch, reference: str, said: dict[str, str]
+) -> None:
     monkeypatch.setattr("services.identity.api.customers.EFFECT_SECONDS", 0.05)
     async with client_of(world) as client:
-        body = {"reference": reference, "consents": [CONSENT], "at": NOON.isoformat()}
+        body = {"reference": reference, "consents": [CONSENT], **said}
         answer = await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})
         assert answer.status_code == 202
         await world.bus.settle()

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect
 
+from services.identity import merging
 from services.identity.clerk import Clerk, on_privacy
+from services.identity.domain.merging import Asked
 from services.identity.domain.privacy import Kind, Request, Rules, State
 from services.identity.domain.resolution import new_profile_id
 from services.identity.merging import homes_of
@@ -192,6 +194,22 @@ async def test_merging_and_splitting_over_http(world: World) -> None:
         refused = await asking
         assert (refused.status_code, refused.json()["rule"]) == (409, "not_its_profiles")
         assert (await client.post(f"/v1/customers/{'0' * 32}/merge", json={"other_id": ANN, **why})).status_code == 404
+
+
+async def test_who_is_merged_further_while_he_is_looked_up_is_found_at_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await world.start()).send(purchase("0", "user:9", at=day(-1)), purchase("1"), purchase("2", EMAIL, at=day(1)))
+    await world.send(merge("3", CARD, EMAIL))
+    look, oldest = merging.published_as, new_profile_id("user:9")
+
+    def look_and_merge(profiles: Any) -> Any:
+        monkeypatch.setattr(merging, "published_as", look)
+        found = look(profiles)
+        merging.decide([Asked("meanwhile", "meanwhile", (ANN, oldest))], world.settings.rules, day(2))
+        return found
+
+    monkeypatch.setattr(merging, "published_as", look_and_merge)
+    found = homes_of((ANN_TOO,))[ANN_TOO]
+    assert (found.customer_id, found.merged_into, found.members) == (oldest, None, {ANN, ANN_TOO, oldest})
 
 
 async def test_a_merged_customer_is_found_shown_and_exported_as_one(world: World) -> None:

@@ -78,8 +78,10 @@ class Keys:
         connect(group, self.mongodb)
         try:
             return asyncio.run(in_store(open_letters, Vault(group, self.master_key), letters))
-        except (Unavailable, MasterKeyMissing) as error:
-            raise CannotOpen(f"what {group} parked cannot be opened: {error}") from error
+        except Unavailable as away:
+            raise CannotOpen(f"what {group} parked cannot be opened: the database does not answer; MONGODB_URI says where it is.") from away
+        except MasterKeyMissing as error:
+            raise CannotOpen(f"what {group} parked cannot be opened: {error}.") from error
         finally:
             disconnect(group)
 

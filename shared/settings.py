@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.access.keys import service_key
 from shared.clock import ClockMode
+from shared.retained import Retained
 
 PEPPER_LENGTH_MIN = 16
 
@@ -34,6 +35,8 @@ class Settings(BaseSettings):
     """Wraps the keys of what is sealed, and hashes what stands for erased references: the same for every process, in no database,
     and never changed."""
     log_level: str = "INFO"
+    retention_days: dict[Retained, Annotated[int, Field(ge=1, le=36_500)]] = Field(default_factory=dict)
+    """How long each kind of data is kept; what is not named is kept for ever. The same for every service, which takes the kinds it has."""
     park_limit: Annotated[int, Field(ge=0)] = 500
     """More events than this parked within five minutes, and a tenth of all, stop the worker."""
     session_seconds: Annotated[float, Field(ge=1)] = 6.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from services.campaigns.api import create_router
-from services.campaigns.audit import BesideTheStream, LedgerAudit
+from services.campaigns.audit import LedgerAudit
 from services.campaigns.handlers.facts import on_products, on_scores
 from services.campaigns.handlers.loyalty import Posting, on_customer_events
 from services.campaigns.handlers.offers import Offering, on_customers, on_deliveries, on_segment_changes
@@ -15,6 +15,7 @@ from services.campaigns.partitions import FirstOffset, LedgerPartitions, ReadTim
 from services.campaigns.programs import shipped_programs
 from services.campaigns.settings import CampaignsSettings
 from services.campaigns.store import prepare, programs, watermarks
+from shared.beside import BesideTheStream
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DEAD_LETTERS, DELIVERIES, OFFERS, PRIVACY, PRODUCTS, SCORES, SEGMENT_CHANGES
 from shared.letters import Letters, ReadLetters

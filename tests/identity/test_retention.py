@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -98,6 +99,15 @@ async def test_a_worker_that_dies_in_between_is_followed_by_one_that_goes_on_whe
     assert world.database["retention"].find_one({"_id": "interactions"})["place"] == ""
     round_again = list(retention.empty_events(Retained.INTERACTIONS, "interactions-v1", day(31)))
     assert (sum(round_again), len(rest) < len(round_again)) == (0, True)
+
+
+async def test_two_workers_at_once_empty_each_event_once(world: World, monkeypatch: Any) -> None:
+    monkeypatch.setattr("services.identity.store.timeline.WALKED_AT_ONCE", 2)
+    await world.start()
+    await world.send(*(interaction(str(number), f"loyalty_card:{number}") for number in range(1, 9)))
+    walks = [retention.empty_events(Retained.INTERACTIONS, "interactions-v1", day(31)) for _ in range(2)]
+    assert sum(one + other for one, other in zip_longest(*walks, fillvalue=0)) == 8
+    assert not any(texts(world.database).values())
 
 
 async def test_without_a_rule_everything_stays(world: World) -> None:

@@ -37,7 +37,9 @@ def _older(kind: Retained, oldest: int) -> Iterator[list[dict[str, Any]]]:
     events, old = collection_of(EventDocument), {"at": {"$lt": oldest}, "event": {"$ne": EMPTIED}}
     for part in timeline.walk(kind.value):
         yield list(events.find({**part, **old}, {"origin": 1}))
-    yield from in_pages(events.find({"profile": None, **old}, {"origin": 1}).batch_size(PORTION), PORTION)
+    if kind is Retained.INTERACTIONS:
+        # Nothing else is said of nobody, but for sales.
+        yield from in_pages(events.find({"profile": None, **old}, {"origin": 1}).batch_size(PORTION), PORTION)
 
 
 def _is_done(origin: str, done: dict[Log, int]) -> bool:

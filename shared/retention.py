@@ -24,8 +24,9 @@ STEP_SECONDS = 1.0
 """How often each kind takes a step."""
 RESTS = 4
 """After a step that took long the database has this many times as long for others."""
-ROUND_RESTS = timedelta(hours=1)
-"""Rules are counted in days: going through everything again and again would find nothing."""
+ROUND_RESTS, LONGEST_REST = timedelta(minutes=5), timedelta(days=1)
+RESTS_AFTER_ROUND = 50
+"""Rules are counted in days: a round that took long is not begun again before so many times as long have passed, or a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class _Kind:
     rule: Rule
     round: Iterator[int] | None = None
     rests_until: datetime = BEGINNING
+    worked: timedelta = timedelta(0)
+    """In this round."""
 
 
 class Retention:
@@ -83,8 +86,10 @@ class Retention:
         # Where the database is away the round is over, and begins anew.
         count = await in_store(next, steps, None)
         now = self._wall.now()
+        kind.worked += now - began
         if count is None:
-            kind.rests_until = now + ROUND_RESTS
+            rest = max(ROUND_RESTS, min(RESTS_AFTER_ROUND * kind.worked, LONGEST_REST))
+            kind.rests_until, kind.worked = now + rest, timedelta(0)
             return
         kind.round, kind.rests_until = steps, now + RESTS * (now - began)
         RETIRED.labels(kind.kind.value).inc(count)

@@ -40,6 +40,7 @@ def said(world: World) -> set[str]:
 async def test_what_settled_offers_said_goes_and_reports_and_decisions_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.retention.RESTS", 0)
     monkeypatch.setattr("shared.retention.ROUND_RESTS", timedelta(0))
+    monkeypatch.setattr("shared.retention.RESTS_AFTER_ROUND", 0)
     world = World(CampaignsSettings(retention_days={Retained.OFFERS: 30}), ReplayClock(NOON), MemoryBus(), world.database)
     await some_offers(world)
     assert len(said(world)) == 12

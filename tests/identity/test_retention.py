@@ -48,6 +48,7 @@ async def live_until(world: World, done: Callable[[], bool]) -> None:
 async def test_old_interactions_and_forms_are_emptied_and_purchases_and_young_ones_stay(empty: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("shared.retention.RESTS", 0)
     monkeypatch.setattr("shared.retention.ROUND_RESTS", timedelta(0))
+    monkeypatch.setattr("shared.retention.RESTS_AFTER_ROUND", 0)
     monkeypatch.setattr("services.identity.store.timeline.WALKED_AT_ONCE", 2)
     world = await World(RULES, empty).start()
     old = [interaction(f"old-{number}", f"loyalty_card:{number}", words="old words") for number in range(5)]

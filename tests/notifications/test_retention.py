@@ -21,6 +21,7 @@ from tests.notifications.world import NOON, World
 def no_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.retention.RESTS", 0)
     monkeypatch.setattr("shared.retention.ROUND_RESTS", timedelta(0))
+    monkeypatch.setattr("shared.retention.RESTS_AFTER_ROUND", 0)
 
 
 def worded(world: World) -> set[str]:

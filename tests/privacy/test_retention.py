@@ -25,6 +25,7 @@ ALLOWED = [{"purpose": "marketing", "channel": "email", "granted": True}]
 def no_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shared.retention.RESTS", 0)
     monkeypatch.setattr("shared.retention.ROUND_RESTS", timedelta(0))
+    monkeypatch.setattr("shared.retention.RESTS_AFTER_ROUND", 0)
 
 
 async def requests_of(client: httpx.AsyncClient) -> list[dict[str, Any]]:

@@ -13,7 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 import mongoengine
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, BulkWriteError, ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WriteConcernError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConnectionFailure,
+    CursorNotFound,
+    ExecutionTimeout,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
 
 from shared.clock import BEGINNING
 from shared.streaming.errors import Unavailable
@@ -21,8 +29,9 @@ from shared.streaming.errors import Unavailable
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_AWAY = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError, WaitQueueTimeoutError)
-"""A write that a majority did not confirm may be rolled back: it counts as not written, and is written again."""
+_AWAY = (AutoReconnect, ConnectionFailure, CursorNotFound, ExecutionTimeout, WriteConcernError, WaitQueueTimeoutError)
+"""A write that a majority did not confirm may be rolled back: it counts as not written, and is written again. A cursor that was left
+alone for long is gone, and what it read is read again."""
 _DUPLICATE_KEY = 11000
 LOOKUP_SIZE = 25
 """Keys a lookup: the embedded database compares every document that it found with every key asked for."""

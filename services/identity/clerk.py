@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from services.identity import archive, metrics, petition
+from services.identity import archive, inactive, metrics, petition
 from services.identity.consents import consent_history
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.graves import Digest
@@ -35,6 +35,8 @@ ASK_AGAIN = timedelta(seconds=30)
 AT_ONCE = 20
 _ERASED = {"erased_meanwhile": True}
 """How a request ends whose customer is erased before it is met."""
+_HEARD_OF = {"heard_of_meanwhile": True}
+"""How the request of a retention rule ends whose customer is heard of before work on it begins."""
 
 
 class Clerk:
@@ -87,6 +89,9 @@ class Clerk:
 
     async def _begin(self, request: Request, document: Mapping[str, Any]) -> None:
         """Settle whom this round is about, in one write, and go to work. What is done in the round then follows from what is written."""
+        if await in_store(inactive.is_heard_of_again, request):
+            await self._close(request, **_HEARD_OF)
+            return
         begun = await in_store(petition.begun, request, document.get("changes"))
         if begun is None:
             await self._close(request, **_ERASED)

@@ -18,8 +18,8 @@ from services.identity.domain.mentions import key_of, mentions, needles_of
 from services.identity.domain.privacy import APPENDING, Request
 from services.identity.merging import to_publish
 from services.identity.people import announce
-from services.identity.store import customers, graves, merges, names, outcomes, privacy, references, timeline
-from shared.contracts.topics import CUSTOMERS
+from services.identity.store import customers, graves, merges, names, outcomes, positions, privacy, references, timeline
+from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS
 from shared.letters import Letters
 from shared.mongo import in_store
 from shared.streaming.records import Message, Publish
@@ -107,13 +107,15 @@ def _bury(request: Request, own: Collection[str], digest: Digest) -> None:
     """Some events have graves of their own.
 
     Of those are what happened later by its own time, as a till's clock may say that is ahead, and what names somebody else, too, whose
-    it would become if it came again.
+    it would become if it came again; also forms that were emptied, as nobody knows any more whom they name.
     """
     # What was asked to be corrected for them may still be on its way, and is dated after all that was said of them.
     appending = [each["requested_at"] for each in privacy.of_profiles(request.members) if each["kind"] in APPENDING]
     until = microseconds(max((request.requested_at, *appending)))
     events = (each for page in timeline.of_profiles(request.members) for each in page)
     buried = [each["_id"] for each in events if each["at"] > until or not _references_in(bytes(each["event"])) <= set(own)]
+    forms = positions.logs_of(CUSTOMER_UPDATES.name)
+    buried += [each["_id"] for each in timeline.emptied(request.members) if each["origin"].rsplit("/", 2)[0] in forms]
     digests = [digest(reference) for reference in own]
     privacy.note_digests(request.request_id, digests)
     graves.bury(digests, map(digest, buried), Grave(until, request.request_id))

@@ -20,6 +20,7 @@ from services.segmentation.product_list import ProductList, take_products
 from services.segmentation.read_model import ReadModel
 from services.segmentation.refit import PARTITION, read_published
 from services.segmentation.rescoring import Rescoring
+from services.segmentation.retention import rules
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.shipped import load_shipped_models
 from services.segmentation.snapshots import SnapshotFiles
@@ -27,7 +28,7 @@ from services.segmentation.store import scores as store
 from services.segmentation.telling import ScoreTelling
 from services.segmentation.trait_columns import TraitColumns
 from services.segmentation.worker import Worker
-from shared.clock import Clock
+from shared.clock import Clock, WallClock
 from shared.contracts.topics import (
     CUSTOMER_EVENTS,
     CUSTOMERS,
@@ -44,6 +45,7 @@ from shared.kafka_admin import KafkaAdminError, topic_ids
 from shared.letters import Letters
 from shared.mongo import in_store
 from shared.privacy import answer_privacy
+from shared.retention import STEP_SECONDS, Retention
 from shared.service import Publisher, Service, Timer
 from shared.streaming.errors import Unavailable
 from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition, read_topic
@@ -105,6 +107,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     letters = Letters("segmentation", use("segmentation", settings.master), sources.read_letters)
     products, traits = ProductList(worker.reading, sources.follow_products), TraitColumns(worker, sources.read_customers)
     live = LiveChanges(changes)
+    retention = Retention("segmentation", settings.retention_days, rules(worker), WallClock())
 
     async def read_product_list(partition: int) -> None:
         async for records in sources.read_products(partition, 0):
@@ -126,6 +129,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
         await watching.finish()
         await read_model.finish()
         await copying.finish()
+        await retention.stop()
 
     return Service(
         "segmentation",
@@ -151,6 +155,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             Timer(1.0, products.tick),
             Timer(0.2, answering.tick),
             Timer(5.0, Ageing(worker).tick),
+            Timer(STEP_SECONDS, retention.start),
         ),
         seal_letters=letters.seal,
         start=start,

@@ -37,6 +37,7 @@ from shared.contracts.topics import (
     Topic,
 )
 from shared.http import create_app
+from shared.retained import Retained
 from shared.service import Service
 from shared.streaming.memory import MemoryBus
 from shared.streaming.progress import Progress
@@ -63,23 +64,23 @@ class Nothing:
 class Everything:
     """The four services; their databases are real, and the bus keeps what a broker keeps."""
 
-    def __init__(self, directory: Path, databases: Mapping[str, Any]) -> None:
-        self.directory, self.databases = directory, databases
+    def __init__(self, directory: Path, databases: Mapping[str, Any], retention_days: Mapping[Retained, int] | None = None) -> None:
+        self.directory, self.databases, self.retention_days = directory, databases, dict(retention_days or {})
         self.bus, self.clock = MemoryBus(), ReplayClock(NOON)
         self.services = {name: getattr(self, f"_{name}")() for name in SERVICES}
         for service in self.services.values():
             self.bus.add(service)
 
     def _identity(self) -> Service:
-        settings = IdentitySettings(master_key=MASTER_KEY, erasure_settle_seconds=0)  # type: ignore[arg-type]
+        settings = IdentitySettings(master_key=MASTER_KEY, erasure_settle_seconds=0, retention_days=self.retention_days)  # type: ignore[arg-type]
         return identity.build(self.bus, settings, self.clock, self.bus.first_of_partition, self._letters)
 
     def _campaigns(self) -> Service:
-        settings = CampaignsSettings(master_key=MASTER_KEY)  # type: ignore[arg-type]
+        settings = CampaignsSettings(master_key=MASTER_KEY, retention_days=self.retention_days)  # type: ignore[arg-type]
         return campaigns.build(self.bus, settings, self.clock, self._timeline, self._first, read_letters=self._letters)
 
     def _notifications(self) -> Service:
-        settings = NotificationsSettings(master_key=MASTER_KEY, smtp_port=9)  # type: ignore[arg-type]
+        settings = NotificationsSettings(master_key=MASTER_KEY, smtp_port=9, retention_days=self.retention_days)  # type: ignore[arg-type]
         return notifications.build(self.bus, settings, self.clock, self._letters)
 
     def _segmentation(self) -> Service:
@@ -100,7 +101,12 @@ class Everything:
         )
         nobody_asks: Any = None
         changes = ChangesLog(nobody_asks, nobody_asks, nobody_asks, nobody_asks)
-        settings = SegmentationSettings(clock="replay", data_dir=self.directory, master_key=MASTER_KEY)  # type: ignore[arg-type]
+        settings = SegmentationSettings(
+            clock="replay",
+            data_dir=self.directory,
+            master_key=MASTER_KEY,  # type: ignore[arg-type]
+            retention_days=self.retention_days,
+        )
         return segmentation.compose(self.bus, settings, self.clock, sources, changes)
 
     def _letters(self) -> AsyncIterator[Sequence[Record]]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.identity.api.customers import by_id, spelt
 from services.identity.domain.customers import CustomerState
 from services.identity.domain.events import read_event
-from services.identity.domain.privacy import Kind, Request, State
+from services.identity.domain.privacy import Kind, Reason, Request, State
 from services.identity.domain.references import NamesNobody, Naming
 from services.identity.domain.rejects import Refusal
 from services.identity.merging import homes_of
@@ -245,6 +245,7 @@ def _shown(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "request_id": kept["_id"],
         "kind": kept["kind"],
+        "reason": kept.get("reason") or Reason.ASKED,
         "state": kept["state"],
         "customer_id": kept["customer_id"],
         "members": list(kept["members"]),

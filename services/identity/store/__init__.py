@@ -12,7 +12,6 @@ from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
 from services.identity.store.privacy import ArchiveDocument, PrivacyAnswerDocument, PrivacyRequestDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
-from services.identity.store.retention import RetentionDocument
 from services.identity.store.timeline import EventDocument, SliceDocument
 
 DATABASE = "identity"
@@ -20,7 +19,7 @@ DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, MergeDocument, LastNumberDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
     ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
-    RetentionDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
+    PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip
 
 

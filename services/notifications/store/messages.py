@@ -17,8 +17,11 @@ from services.notifications.domain.messages import COUNTED_BY_CAPS, FINAL, Messa
 from services.notifications.domain.reasons import Reason
 from services.notifications.store.words import FIELDS, opened, sealed
 from shared.mongo import find_by, insert_new, portions
+from shared.walks import parts
 
 _MESSAGE_FIELDS = tuple(name for name in Message.__slots__ if name not in ("message_id", "put_off_to", "reference"))
+
+RETIRED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,16 @@ def erase_contents(customer_id: str) -> int:
     wanted = {"customer_id": customer_id, "$or": [{name: {"$ne": None}} for name in FIELDS]}
     emptied = _collection().update_many(wanted, {"$unset": dict.fromkeys(FIELDS, "")})
     return int(emptied.modified_count)
+
+
+def retire(before: datetime) -> Iterator[int]:
+    """Empty what messages said whose outcome is older and was told, a portion a step; when they were sent, and why not, stays."""
+    said = {"$or": [{name: {"$ne": None}} for name in FIELDS]}
+    wanted = {"state": {"$in": list(FINAL)}, "unreported": None, "outcome_at": {"$lt": before}, **said}
+    for part in parts("notifications", "messages", _collection(), "customer_id", RETIRED_AT_ONCE):
+        old = [each["_id"] for each in _collection().find({**part, **wanted}, {"_id": 1})]
+        changes = [UpdateMany({"_id": {"$in": some}}, {"$unset": dict.fromkeys(FIELDS, "")}) for some in portions(old)]
+        yield int(_collection().bulk_write(changes, ordered=False).modified_count) if changes else 0
 
 
 def tally() -> list[tuple[str, str, str | None, int]]:

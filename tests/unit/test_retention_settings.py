@@ -37,7 +37,7 @@ def test_every_service_understands_all_kinds(service: str, monkeypatch: pytest.M
     ("said", "told"),
     [
         ('{"purchases": 5}', [*Retained]),
-        ('{"audit": 0}', ["retention_days.audit", "greater than or equal to 1"]),
+        ('{"audit": 0}', ["DEAR_RETENTION_DAYS.audit", "greater than or equal to 1"]),
         ("interactions=730", ["interactions=730", "is no JSON", '{"interactions": 730}']),
     ],
 )

@@ -16,6 +16,11 @@ OTHERS = tuple(service for service in PRIVACY.consumers if service != "identity"
 TOMBSTONED = (CUSTOMERS.name, SCORES.name, SEGMENTATION_STATE.name, DEAD_LETTERS.name)
 """The compacted topics that hold something of customers: a tombstone is the last word there."""
 KEPT = "kept_"
+BEYOND_REACH = (
+    "backups of databases and topics that were made before: what is sealed in them cannot be opened, the rest has to be let go",
+    "deleted documents in the databases' own files, until these are compacted",
+)
+"""What an erasure does not reach, said in its proof."""
 
 
 class Kind(StrEnum):

@@ -79,12 +79,18 @@ class Rules:
         """Is it of a kind that says who somebody is? Where nothing merges by itself, the kinds that would."""
         return kind_of(reference) in (self.merge_by or DEFAULT_MERGE_BY)
 
-    def broken(self, held: Since, kinds: Collection[str], said: Sequence[str] = ()) -> str | None:
-        """The strongest of these kinds of which there are too many; `said` are the kinds that one event names together."""
+    def broken(self, held: Since, counted: Collection[str], said: Sequence[str] = ()) -> str | None:
+        """The strongest kind of which there are too many; looks only at what counts as one of these.
+
+        `said`: what the references count as that one event names together.
+        """
+        times: dict[str, list[int]] = {}
+        for reference, at in held.items():
+            times.setdefault(counted_as(reference), []).append(at)
         for kind in REFERENCE_TYPES:
             limit = self.limits.get(kind)
-            times = [at for reference, at in held.items() if kind_of(reference) == kind]
-            if limit and kind in kinds and limit.is_broken_by(times, said.count(kind)):
+            alike = [each for each in times if kind_of(each) == kind and each in counted]
+            if limit and any(limit.is_broken_by(times[each], said.count(each)) for each in alike):
                 return kind
         return None
 
@@ -95,6 +101,15 @@ NO_RULES = Rules(limits={})
 def kind_of(reference: str) -> str:
     """The part before the colon."""
     return reference.partition(":")[0]
+
+
+def counted_as(reference: str) -> str:
+    """What a limit counts together: a kind; of users only those of one system, which is what comes before the last slash.
+
+    A shop and a till each have an id of their own for the same person.
+    """
+    kind = kind_of(reference)
+    return reference.rpartition("/")[0] or kind if kind == "user" else kind
 
 
 def limit_of(kind: str) -> Verdict:

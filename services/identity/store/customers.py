@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mongoengine as me
 from pymongo import InsertOne, ReplaceOne, UpdateMany
 from pymongo.results import BulkWriteResult
 
+from services.identity.domain.called import Called
 from services.identity.domain.customers import CustomerState, Detail, Permission, Said, microseconds
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.store.bulk import collection_of, find_by_ids
@@ -176,13 +177,19 @@ def _document(state: CustomerState) -> dict[str, Any]:
         ],
         "contact": {
             "references": sorted(state.references),
-            "since": [[reference, at] for reference, at in state.since.items()],
+            "since": _pairs(state.called.since),
+            "said": _pairs(state.called.said),
+            "retired": _pairs(state.called.retired),
             # Lists, not maps: a trait may have a name that no database takes as a field's.
             "traits": [_kept(name, said) for name, said in state.traits.items()],
             "wishes": [_kept(name, said) for name, said in state.wishes.items()],
             "details": [{"of": [*of], "at": said.at, "by": said.by, "value": said.value} for of, said in state.details.items()],
         },
     }
+
+
+def _pairs(times: Mapping[str, int]) -> list[list[Any]]:
+    return [[reference, at] for reference, at in times.items()]
 
 
 def _kept(name: str, said: Said) -> dict[str, Any]:
@@ -199,7 +206,7 @@ def _state(document: dict[str, Any]) -> CustomerState:
         customer_id=document["_id"],
         members=frozenset(document["members"]),
         references=frozenset(contact["references"]),
-        since=dict(contact.get("since", ())),
+        called=Called(*(dict(contact.get(name, ())) for name in ("since", "said", "retired"))),
         first_seen=document["first_seen"],
         traits=_said(contact["traits"]),
         wishes=_said(contact["wishes"]),

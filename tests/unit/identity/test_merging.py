@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.identity.domain.called import Called
 from services.identity.domain.merging import Action, Asked, Decision, Groups, decide_all, groups_after, prejudged
 from services.identity.domain.trust import NO_RULES, Limit, Rules, Verdict
 
 NUMBERS = count()
-NAMED = {name: {f"loyalty_card:{name}": 0} for name in "abcdefgh"}
+NAMED = {name: Called({f"loyalty_card:{name}": 0}) for name in "abcdefgh"}
 
 
-def link(one: str, other: str, kinds: tuple[str, ...] = ("loyalty_card", "email")) -> Asked:
+def link(one: str, other: str, kinds: tuple[str, ...] = ("loyalty_card", "email"), said: tuple[str, ...] = ()) -> Asked:
     """An event names both."""
-    return Asked(f"{one}{other}{next(NUMBERS)}", "event", (one, other), kinds)
+    return Asked(f"{one}{other}{next(NUMBERS)}", "event", (one, other), kinds, said=said or kinds)
 
 
 def request(one: str, other: str) -> Asked:
@@ -61,7 +62,7 @@ def test_what_is_known_is_no_decision() -> None:
 
 
 def test_two_users_are_two_people_and_no_event_makes_them_one_but_an_alias() -> None:
-    named = {"a": {"user:1": 0, "email:x@y.z": 0}, "b": {"user:2": 0}}
+    named = {"a": Called({"user:1": 0, "email:x@y.z": 0}), "b": Called({"user:2": 0})}
     assert rules_of(decide([link("a", "b", ("user", "email"))], Rules(), named)[0]) == [Verdict.LIMIT_USER]
     assert rules_of(decide([link("a", "b", ("user", "user"))], Rules(), named)[0]) == []
 
@@ -69,8 +70,8 @@ def test_two_users_are_two_people_and_no_event_makes_them_one_but_an_alias() -> 
 def test_a_limit_of_a_period_counts_what_came_within_it() -> None:
     day = 86_400_000_000
     rules = Rules(limits={"email": Limit(2, days=10)})
-    spread = {"a": {"email:1": 0, "email:2": 9 * day}, "b": {"email:3": 10 * day}}
-    close = {"a": {"email:1": 0, "email:2": 9 * day}, "b": {"email:3": 10 * day - 1}}
+    spread = {"a": Called({"email:1": 0, "email:2": 9 * day}), "b": Called({"email:3": 10 * day})}
+    close = {"a": Called({"email:1": 0, "email:2": 9 * day}), "b": Called({"email:3": 10 * day - 1})}
     assert rules_of(decide([link("a", "b")], rules, spread)[0]) == []
     assert rules_of(decide([link("a", "b")], rules, close)[0]) == [Verdict.LIMIT_EMAIL]
 

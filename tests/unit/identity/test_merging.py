@@ -67,6 +67,22 @@ def test_two_users_are_two_people_and_no_event_makes_them_one_but_an_alias() -> 
     assert rules_of(decide([link("a", "b", ("user", "user"))], Rules(), named)[0]) == []
 
 
+def test_two_users_of_two_systems_are_one_person() -> None:
+    named = {"a": Called({"user:shopify/1": 0, "email:x@y.z": 0}), "b": Called({"user:erp/1": 0}), "c": Called({"user:erp/2": 0})}
+    assert rules_of(decide([link("a", "b", ("user", "email"))], Rules(), named)[0]) == []
+    two = link("a", "b", ("user", "user"), said=("user:shopify", "user:erp"))
+    refused = [Verdict.LIMIT_USER]
+    assert rules_of(decide([two, link("a", "c", ("user", "user"), said=("user:shopify", "user:erp"))], Rules(), named)[0]) == refused
+    assert rules_of(decide([two, link("b", "c", ("user", "user"), said=("user:erp", "user:erp"))], Rules(), named)[0]) == []
+
+
+def test_what_one_of_them_retired_does_not_count_together() -> None:
+    rules = Rules(limits={"email": Limit(1)})
+    named = {"a": Called({"email:1": 0}), "b": Called({"email:2": 0}, {}, {"email:1": 5}), "c": Called({"email:2": 0})}
+    assert rules_of(decide([link("a", "b")], rules, named)[0]) == []
+    assert rules_of(decide([link("a", "c")], rules, named)[0]) == [Verdict.LIMIT_EMAIL]
+
+
 def test_a_limit_of_a_period_counts_what_came_within_it() -> None:
     day = 86_400_000_000
     rules = Rules(limits={"email": Limit(2, days=10)})

@@ -82,6 +82,42 @@ def test_an_alias_gives_somebody_a_second_user_and_not_a_third() -> None:
     assert (third.profile, third.demoted) == ("p", (Demoted("user:3", Verdict.LIMIT_USER),))
 
 
+def test_somebody_has_one_user_in_each_system() -> None:
+    known, held = {"email:a@b.c": "p", "user:shopify/1": "p"}, {"p": Called({"email:a@b.c": 0, "user:shopify/1": 0})}
+    assert resolve(("user:erp/1", "email:a@b.c"), known, Rules(), held).added == ("user:erp/1",)
+    assert resolve(("user:1", "email:a@b.c"), known, Rules(), held).added == ("user:1",)
+    for second in ("user:shopify/2", "user:shopify/"):
+        found = resolve((second, "email:a@b.c"), known, Rules(), held)
+        assert (found.profile, found.demoted) == (new_profile_id(second), (Demoted("email:a@b.c", Verdict.LIMIT_USER),))
+    # Two at once say that somebody has two of that system, and nothing of the others.
+    assert resolve(("user:shopify/1", "user:shopify/2"), known, Rules(), held).added == ("user:shopify/2",)
+    found = resolve(
+        ("user:shopify/1", "user:shopify/2", "user:erp/1"), known, Rules(), {"p": Called({"user:shopify/1": 0, "user:erp/2": 0})}
+    )
+    assert (found.added, found.demoted) == (("user:shopify/2",), (Demoted("user:erp/1", Verdict.LIMIT_USER),))
+
+
+def test_what_is_retired_makes_room_also_by_the_event_that_retires_it() -> None:
+    five = {f"email:{number}@b.c": number for number in range(5)}
+    known, new = {"loyalty_card:1": "p", **dict.fromkeys(five, "p")}, ("loyalty_card:1", "email:new@b.c")
+    named = {"loyalty_card:1": 0, **five}
+    assert resolve(new, known, Rules(), {"p": Called(named)}, 9).demoted == (Demoted("email:new@b.c", Verdict.LIMIT_EMAIL),)
+    assert resolve(new, known, Rules(), {"p": Called(named, named, {"email:3@b.c": 8})}, 9).added == ("email:new@b.c",)
+    assert resolve(new, known, Rules(), {"p": Called(named)}, 9, retired=("email:3@b.c",)).added == ("email:new@b.c",)
+    # Named again since, it is theirs; and who names it again together with a new one has too many again.
+    assert resolve(new, known, Rules(), {"p": Called(named, {"email:3@b.c": 9}, {"email:3@b.c": 8})}, 9).added == ()
+    both = resolve((*new, "email:3@b.c"), known, Rules(), {"p": Called(named, named, {"email:3@b.c": 8})}, 9)
+    assert (both.added, both.profile) == ((), "p")
+
+
+def test_a_retired_card_still_says_that_a_familys_phone_is_not_theirs_alone() -> None:
+    named = {"phone:1": 0, "loyalty_card:1": 0}
+    found = resolve(
+        ("loyalty_card:2", "phone:1"), dict.fromkeys(named, "p"), Rules(), {"p": Called(named, named, {"loyalty_card:1": 1})}, 2
+    )
+    assert found.profile == new_profile_id("loyalty_card:2")
+
+
 KNOWN = st.dictionaries(st.sampled_from([f"{kind}:{n}" for kind in REFERENCE_TYPES for n in "123"]), st.sampled_from("pqr"))
 NAMED = st.lists(st.sampled_from([f"{kind}:{n}" for kind in REFERENCE_TYPES for n in "123"]), min_size=1, max_size=6, unique=True)
 

@@ -128,8 +128,9 @@ def _texts_that_mention(needles: Sequence[bytes]) -> list[str]:
     return [found for found, text in outcomes.sent_texts() if text is None or mentions(text, needles)]
 
 
-def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
+def _delete(request: Request, own: Collection[str], texts: Iterable[str]) -> None:
     references.erase(own, request.members)
+    customers.forget_elsewhere(own)
     # What people wrote when they merged or split them, whoever's event it is.
     timeline.erase(timeline.named(each["event"] for each in merges.about(request.members) if not each["kinds"]))
     merges.forget_words(request.members)

@@ -182,13 +182,13 @@ def _may_be_news(settled: Settled, profile: str, known: Known) -> bool:
     return event.topic is CUSTOMER_UPDATES or first_seen is None or microseconds(event.at) < first_seen
 
 
-def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState]:
+def learn(said: Sequence[Said], owners: Mapping[str, str], graves: Graves) -> list[CustomerState]:
     """Change what is known of profiles as these events say, and return those whose customers are to be published.
 
     `owners`: reference -> profile.
     """
     made = references.add_profiles({each.profile for each in said})
-    news = _news(said, owners)
+    news = _news(said, owners, graves)
     # Of a profile that was not there nothing is known, as a rule: where another process was faster, saving says so.
     to_load = news.keys() - made
     to_publish = {each.profile for each in said if each.again}
@@ -202,12 +202,14 @@ def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState
         to_load = set(news)
 
 
-def _news(said: Sequence[Said], owners: Mapping[str, str]) -> dict[str, CustomerState]:
+def _news(said: Sequence[Said], owners: Mapping[str, str], graves: Graves) -> dict[str, CustomerState]:
     news: dict[str, CustomerState] = {}
     for each in said:
         own = tuple(reference for reference in each.event.references if owners.get(reference) == each.profile)
         elsewhere = [reference for reference in each.event.references if reference in owners and reference not in own]
         state = what_it_says(each.event, each.profile, each.profile, own, elsewhere)
+        if gone := [reference for reference in each.event.retired if graves.cover(reference, each.event.at_us)]:
+            state = replace(state, called=state.called.without(gone))
         news[state.customer_id] = join(news[state.customer_id], state) if state.customer_id in news else state
     return news
 

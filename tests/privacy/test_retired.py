@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from services.identity.domain.resolution import new_profile_id
+from shared.contracts.topics import CUSTOMER_UPDATES
 from tests.identity.world import CARD, day, identify, interaction, merge, purchase, split
 from tests.privacy.test_merged import ALLOWED, archive_of, last_of
 from tests.privacy.world import Everything
@@ -141,3 +142,21 @@ async def test_what_cannot_be_retired_is_refused(everything: Everything, changes
         asked = {"kind": "rectification", "reference": CARD, "changes": changes}
         answer = await client.post("/v1/privacy/requests", json=asked)
         assert (answer.status_code, answer.json()["detail"].startswith(told)) == (422, True), answer.text
+
+
+async def test_nothing_is_left_of_the_erased_in_what_others_said_of_their_references(everything: Everything) -> None:
+    bob = "email:canary.bob@example.com"
+    async with everything.running() as client:
+        await everything.send(identify("1", (CARD, OLD)), identify("2", ("loyalty_card:77", bob)))
+        # Of Bob's address Ann's form says that it is hers, and another one that it is not: neither makes it hers.
+        await everything.send(merge("3", CARD, "loyalty_card:77"))
+        await everything.send(split("4", CARD, "loyalty_card:77"))
+        await everything.send(identify("5", (CARD, bob), at=day(1)), identify("6", (CARD,), at=day(2), retired=[bob]))
+        assert last_of(everything)[ANN]["references"] == [CARD, OLD]
+        assert last_of(everything)[new_profile_id("loyalty_card:77")]["references"] == ["loyalty_card:77", bob]
+        await everything.ask(client, "erasure", reference=bob)
+        everything.bus.redeliver(CUSTOMER_UPDATES, group="identity")
+        await everything.live()
+        assert everything.where("canary.bob") == set()
+        await everything.send(identify("7", (CARD, NEW), at=day(3)))
+        assert last_of(everything)[ANN]["references"] == [CARD, NEW, OLD]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.identity.domain.references import REFERENCE_TYPES
@@ -33,6 +33,14 @@ class Called:
         """Both taken together."""
         oldest = {**self.since, **{reference: min(at, self.since.get(reference, at)) for reference, at in other.since.items()}}
         return Called(oldest, _newest(self.said, other.said), _newest(self.retired, other.retired))
+
+    def without(self, references: Collection[str]) -> Called:
+        """Not a word of these."""
+        since, said, retired = (
+            {reference: at for reference, at in each.items() if reference not in references}
+            for each in (self.since, self.said, self.retired)
+        )
+        return Called(since, said, retired)
 
     def is_retired(self, reference: str) -> bool:
         """Is its last word that it is theirs no more? Of a form and a retirement of the same time the retirement stands."""

@@ -68,9 +68,9 @@ def resolve_all(
     for event in events:
         resolution = _resolve(event, view, rules, called, graves)
         resolutions.append(resolution)
-        if resolution is not None and (resolution.added or event.retired):
+        if resolution is not None and (resolution.added or resolution.profile in called):
             view.update(dict.fromkeys(resolution.added, resolution.profile))
-            says = what_it_calls_them(event, resolution.added)
+            says = what_it_calls_them(event, [each for each in event.references if view.get(each) == resolution.profile])
             called[resolution.profile] = called.get(resolution.profile, Called()).joined(says)
     return resolutions, {reference: profile for reference, profile in view.items() if reference not in profiles}
 

@@ -78,7 +78,7 @@ def _refusals(request: Request, states: Mapping[str, CustomerState]) -> list[App
 def _corrections(request: Request, states: Mapping[str, CustomerState], changes: str | None) -> list[Appended]:
     said, called = json.loads(changes or "{}"), _called(states)
     shared = shares(said, request.customer_id, states)
-    retired = {each for each in called.values() if _all_say(states).is_retired(each)}
+    retired = {*filter(_all_say(states).is_retired, called.values())}
     events = [_identified(request, profile, called[profile], shared[profile], retired) for profile in sorted(shared)]
     if said.get("references"):
         # By themselves: a reference that turns out to be somebody else's must not give them the rest.
@@ -104,7 +104,7 @@ def _all_say(states: Mapping[str, CustomerState]) -> Called:
 def _identified(request: Request, what: str, reference: str, said: Mapping[str, Any], retired: Collection[str]) -> Appended:
     """`retired`: what is not to be taken back only because somebody has to be named by it."""
     references = dict.fromkeys((reference, *said.get("references", ())))
-    gone = dict.fromkeys((*said.get("retired", ()), *([reference] if reference in retired else [])))
+    gone = dict.fromkeys((*said.get("retired", ()), *({reference} & {*retired})))
     data = CustomerIdentified.model_validate_json(json.dumps({**said, "references": [*references], "retired": [*gone]}))
     return _appended(request, what, data.references[0], data)
 

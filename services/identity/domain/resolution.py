@@ -97,8 +97,8 @@ def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, h
     counted = {counted_as(each) for each in references if each not in known}
     if not counted:
         return None
-    # Those that the profile has may have come to it only now; and one that was retired is taken back by being named, whatever else counts.
-    own = {each: at for each, at in says.since.items() if known.get(each, profile if each in references else None) == profile}
+    # Those that the profile has may have come to it only now. One that was retired is taken back by being named, whatever else counts.
+    own = {each: at for each, at in says.since.items() if known.get(each) == profile or (each in references and each not in known)}
     called = held.get(profile, _NOBODY).joined(Called(own, own, says.retired))
     broken = rules.broken(called.in_use(), counted, [counted_as(each) for each in references])
     return limit_of(broken) if broken else None

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from functools import reduce
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.identity.domain.called import Called
+from services.identity.domain.events import SourceEvent, read_event
+from services.identity.domain.graves import Graves
+from services.identity.domain.trust import Rules
+from services.identity.people import resolve_all
+from tests.identity.world import day, identify
 
 OLD, NEW, CARD = "email:abel.old@example.com", "email:zoe.new@example.com", "loyalty_card:1"
 
@@ -84,3 +91,22 @@ def test_what_is_shown_follows_from_the_newest_words(said: list[Called]) -> None
         if is_named and not max(words)[1]:
             expected.add(reference)
     assert set(shown(*said)) == expected
+
+
+def events(*sent: dict[str, Any]) -> list[SourceEvent]:
+    found = [read_event(json.dumps(each).encode(), "USD") for each in sent]
+    return [each for each in found if isinstance(each, SourceEvent)]
+
+
+def test_within_a_batch_each_event_knows_what_those_before_it_retired_or_took_back() -> None:
+    five = [f"email:{number}@example.com" for number in range(5)]
+    known, named = dict.fromkeys((CARD, *five), "p"), dict.fromkeys((CARD, *five), 0)
+    retires, adds = identify("1", (CARD,), at=day(1), retired=five[:1]), identify("2", (CARD, NEW), at=day(2))
+    takes_back = identify("3", (CARD, five[0]), at=day(2))
+
+    def added(*sent: dict[str, Any]) -> dict[str, str]:
+        return resolve_all(events(*sent), known, Rules(), {"p": Called(named)}, Graves())[1]
+
+    assert added(adds) == {}
+    assert added(retires, adds) == {NEW: "p"}
+    assert added(retires, takes_back, adds) == {}

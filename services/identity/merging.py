@@ -12,7 +12,7 @@ from services.identity.domain.customers import CustomerState, seen_as
 from services.identity.domain.events import SEPARATOR, SourceEvent
 from services.identity.domain.merging import Action, Asked, Decision, Group, Groups, decide_all, groups_after, prejudged, together
 from services.identity.domain.resolution import Resolution
-from services.identity.domain.trust import Rules, Verdict, counted_as, kind_of
+from services.identity.domain.trust import Rules, Verdict, kind_of, system_of
 from services.identity.store import customers, merges, references
 from shared.contracts.customers import MergeRequested, SplitRequested
 
@@ -44,7 +44,7 @@ def _strongest(resolution: Resolution, owners: Mapping[str, str]) -> str:
 
 
 def _link(event: SourceEvent, index: int, profiles: tuple[str, str], named: tuple[str, str]) -> Asked:
-    kinds, said = tuple(map(kind_of, named)), tuple(map(counted_as, named))
+    kinds, said = tuple(map(kind_of, named)), tuple(map(system_of, named))
     return Asked(question_of(event, index), event.key, profiles, kinds, at=event.at_us, by=event.source, said=said)
 
 

@@ -16,7 +16,7 @@ from functools import reduce
 from itertools import product
 
 from services.identity.domain.called import Called
-from services.identity.domain.trust import Rules, Verdict, counted_as, limit_of
+from services.identity.domain.trust import Rules, Verdict, limit_of, system_of
 
 Group = frozenset[str]
 Pair = frozenset[str]
@@ -49,7 +49,7 @@ class Asked:
     evidence: str = ""
     is_erasure: bool = False
     said: tuple[str, ...] = ()
-    """What the two references count as by which an event names the two. Asked by limits, and not kept."""
+    """The systems that gave out the two references by which an event names the two. Limits ask; it is not kept."""
 
     @property
     def is_split(self) -> bool:
@@ -171,7 +171,7 @@ def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Cal
     if len(union) > rules.profile_limit:
         return Verdict.LIMIT_PROFILES
     held = together(union, named).in_use()
-    broken = rules.broken(held, {counted_as(reference) for reference in held}, asked.said)
+    broken = rules.broken(held, {system_of(reference) for reference in held}, asked.said)
     return limit_of(broken) if broken else None
 
 

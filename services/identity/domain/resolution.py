@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.identity.domain.called import Called, by_strength
-from services.identity.domain.trust import NO_RULES, Rules, Verdict, counted_as, limit_of
+from services.identity.domain.trust import NO_RULES, Rules, Verdict, limit_of, system_of
 from shared.contracts.envelope import derived_id
 
 Held = Mapping[str, Called]
@@ -94,13 +94,13 @@ def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: R
 def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, says: Called) -> Verdict | None:
     """The limit that the new ones among these references would break."""
     profile = _meant(references, known)
-    counted = {counted_as(each) for each in references if each not in known}
-    if not counted:
+    new = {system_of(each) for each in references if each not in known}
+    if not new:
         return None
     # Those that the profile has may have come to it only now. One that was retired is taken back by being named, whatever else counts.
     own = {each: at for each, at in says.since.items() if known.get(each) == profile or (each in references and each not in known)}
     called = held.get(profile, _NOBODY).joined(Called(own, own, says.retired))
-    broken = rules.broken(called.in_use(), counted, [counted_as(each) for each in references])
+    broken = rules.broken(called.in_use(), new, [system_of(each) for each in references])
     return limit_of(broken) if broken else None
 
 

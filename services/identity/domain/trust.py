@@ -79,18 +79,15 @@ class Rules:
         """Is it of a kind that says who somebody is? Where nothing merges by itself, the kinds that would."""
         return kind_of(reference) in (self.merge_by or DEFAULT_MERGE_BY)
 
-    def broken(self, held: Since, counted: Collection[str], said: Sequence[str] = ()) -> str | None:
-        """The strongest kind of which there are too many; looks only at what counts as one of these.
-
-        `said`: what the references count as that one event names together.
-        """
+    def broken(self, held: Since, systems: Collection[str], said: Sequence[str] = ()) -> str | None:
+        """The strongest kind of which there are too many of one of these systems; `said` are the systems of those that one event names."""
         times: dict[str, list[int]] = {}
         for reference, at in held.items():
-            times.setdefault(counted_as(reference), []).append(at)
+            times.setdefault(system_of(reference), []).append(at)
         for kind in REFERENCE_TYPES:
             limit = self.limits.get(kind)
-            alike = [each for each in times if kind_of(each) == kind and each in counted]
-            if limit and any(limit.is_broken_by(times[each], said.count(each)) for each in alike):
+            of_kind = [each for each in times if kind_of(each) == kind and each in systems]
+            if limit and any(limit.is_broken_by(times[each], said.count(each)) for each in of_kind):
                 return kind
         return None
 
@@ -103,13 +100,14 @@ def kind_of(reference: str) -> str:
     return reference.partition(":")[0]
 
 
-def counted_as(reference: str) -> str:
-    """What a limit counts together: a kind; of users only those of one system, which is what comes before the last slash.
+def system_of(reference: str) -> str:
+    """Who gives such references out, which limits count together: of users what comes before the last slash, of other kinds all together.
 
     A shop and a till each have an id of their own for the same person.
     """
     kind = kind_of(reference)
-    return reference.rpartition("/")[0] or kind if kind == "user" else kind
+    system, slash, _ = reference.rpartition("/")
+    return system + slash if slash and kind == "user" else kind
 
 
 def limit_of(kind: str) -> Verdict:

@@ -73,7 +73,9 @@ def _left_behind(members: Collection[str]) -> list[CustomerState]:
 
 
 def _find(request: Request) -> Findings:
-    told = {reference for state in customers.load(request.members).values() for reference in state.references}
+    states = customers.load(request.members).values()
+    told = {reference for state in states for reference in state.references}
+    retired = {reference for state in states for reference in state.called.retired}
     named: set[str] = set()
     event_count = 0
     for page in timeline.of_profiles(request.members):
@@ -81,7 +83,10 @@ def _find(request: Request) -> Findings:
         for each in page:
             named |= _references_in(bytes(each["event"]))
     # An event may name somebody else, too, whose reference stayed with them.
-    owned = {reference for reference, profile in references.profiles_of(named).items() if profile in request.members}
+    owners = references.profiles_of(named | retired)
+    owned = {reference for reference, profile in owners.items() if profile in request.members}
+    # What they said to be theirs no more may come late, and nobody has it yet.
+    owned |= retired - owners.keys()
     statements = len(customers.statements_of(request.members))
     worded = sum(bool(each["evidence"]) for each in merges.about(request.members))
     counts = {
@@ -125,8 +130,9 @@ def _texts_that_mention(needles: Sequence[bytes]) -> list[str]:
     return [found for found, text in outcomes.sent_texts() if text is None or mentions(text, needles)]
 
 
-def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
+def _delete(request: Request, own: Collection[str], texts: Iterable[str]) -> None:
     references.erase(own, request.members)
+    customers.forget_elsewhere(own)
     # What people wrote when they merged or split them, whoever's event it is.
     timeline.erase(timeline.named(each["event"] for each in merges.about(request.members) if not each["kinds"]))
     merges.forget_words(request.members)

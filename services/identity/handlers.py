@@ -163,7 +163,7 @@ async def _tell(settled: Sequence[Settled], owners: dict[str, str], desk: Desk) 
     if not said:
         return []
     await in_store(customers.add_statements, [(each.event, each.profile) for each in said])
-    states = await in_store(learn, said, owners)
+    states = await in_store(learn, said, owners, desk.known.graves)
     _remember_first_seen(said, desk.known)
     return states
 

@@ -51,6 +51,8 @@ class Corrections(BaseModel):
 
     traits: Properties = Field(default_factory=dict)
     references: Annotated[list[Reference], Field(max_length=15)] = []
+    retire_references: Annotated[list[Reference], Field(max_length=15)] = []
+    """Theirs no more, such as a mistyped address: never written to, until a form names it again."""
     preferred_channel: Channel | None = None
     language: Name | None = None
     time_zone: Name | None = None
@@ -101,6 +103,7 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
             raise Problem(503, "Cannot erase", _NO_KEY)
         _check_references(asked.changes, naming)
         profile, state = await in_store(_whom, asked, naming)
+        changes = _spelt(asked.changes, state, naming)
         about(state.customer_id)
         gone = await in_store(merges.erased_among, (profile,))
         if gone and asked.kind is not Kind.ERASURE:
@@ -109,10 +112,9 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
             )
         _check_changes(asked.changes, min(state.references, default="user:somebody"), clock.now(), naming)
         request_id = derived_id("privacy-request", idempotency_key or uuid.uuid4().hex)
-        changes = asked.changes.model_dump_json(exclude_unset=True) if asked.changes else None
         members = tuple(sorted(state.members))
         request = Request(request_id, asked.kind, State.RECEIVED, 0, state.customer_id, members, clock.now(), wall.now(), profile=profile)
-        kept = await in_store(privacy.create, request, changes)
+        kept = await in_store(privacy.create, request, changes.model_dump_json(exclude_unset=True) if changes else None)
         if kept["kind"] != asked.kind or privacy.request_of(kept).profile not in state.members:
             raise Problem(409, "Another request", "This Idempotency-Key stands for another request; give each its own.")
         return JSONResponse(_shown(kept), 202, {"Location": f"/v1/privacy/requests/{request_id}"})
@@ -209,7 +211,7 @@ def _check_changes(changes: Corrections | None, reference: str, at: datetime, na
     """Raise 422 for what would be refused when it comes as an event."""
     if changes is None:
         return
-    said = {"references": [reference], **changes.model_dump(mode="json", exclude={"references"}, exclude_unset=True)}
+    said = {"references": [reference], **changes.model_dump(mode="json", exclude={"references", "retire_references"}, exclude_unset=True)}
     try:
         data = CustomerIdentified.model_validate_json(json.dumps(said))
     except ValidationError as error:
@@ -227,6 +229,20 @@ def _check_references(changes: Corrections | None, naming: Naming) -> None:
             raise Problem(
                 422, "Not a reference", f"changes/references/{index}: names nobody ({read.value}); leave it out, or say it in full"
             )
+
+
+def _spelt(changes: Corrections | None, state: CustomerState, naming: Naming) -> Corrections | None:
+    """With what is to be retired as it is known. Raises 422 for what is not theirs: it would be retired of nobody."""
+    if changes is None or not changes.retire_references:
+        return changes
+    spelt = [naming.spell(each) for each in changes.retire_references]
+    added = {naming.read(each) for each in changes.references}
+    for index, each in enumerate(spelt):
+        if each not in state.references:
+            raise Problem(422, "Not a reference of theirs", f"changes/retire_references/{index}: the customer has no such reference")
+        if each in added:
+            raise Problem(422, "Both", f"changes/retire_references/{index}: is among changes/references, too; say one of both")
+    return changes.model_copy(update={"retire_references": list(dict.fromkeys(spelt))})
 
 
 def _whom(asked: PrivacyRequest, naming: Naming) -> tuple[str, CustomerState]:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
 from itertools import product
 
-from services.identity.domain.trust import Rules, Since, Verdict, kind_of, limit_of
+from services.identity.domain.called import Called
+from services.identity.domain.trust import Rules, Verdict, limit_of, system_of
 
 Group = frozenset[str]
 Pair = frozenset[str]
@@ -46,6 +48,8 @@ class Asked:
     by: str = ""
     evidence: str = ""
     is_erasure: bool = False
+    said: tuple[str, ...] = ()
+    """The systems that gave out the two references by which an event names the two. Limits ask; it is not kept."""
 
     @property
     def is_split(self) -> bool:
@@ -115,7 +119,7 @@ def prejudged(kinds: Sequence[str], rules: Rules) -> Verdict | None:
     return None if all(kind in rules.merge_by for kind in kinds) else Verdict.WEAK_REFERENCE
 
 
-def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Since], rules: Rules) -> list[Decision]:
+def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Called], rules: Rules) -> list[Decision]:
     """Decide in order, each knowing those before. What changes nothing is no decision. `named`: what each known profile is called."""
     decisions = []
     for each in asked:
@@ -126,7 +130,7 @@ def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Since
     return decisions
 
 
-def _decide(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Decision | None:
+def _decide(asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Decision | None:
     if asked.is_erasure:
         return Decision(asked, Action.ERASED, Verdict.REQUESTED, (groups.of(asked.profiles[0]),))
     return _split(asked, groups) if asked.is_split else _merge(asked, groups, named, rules)
@@ -141,7 +145,7 @@ def _split(asked: Asked, groups: Groups) -> Decision:
     return Decision(asked, Action.SPLIT, Verdict.REQUESTED, (group - apart, apart))
 
 
-def _merge(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Decision | None:
+def _merge(asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Decision | None:
     one, other = (groups.of(profile) for profile in asked.profiles)
     if one == other and asked.kinds:
         return None
@@ -154,23 +158,23 @@ def _merge(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rule
     return Decision(asked, Action.MERGED, Verdict.NAMED_TOGETHER if asked.kinds else Verdict.REQUESTED, (one | other,))
 
 
-def _impossible(union: Group, asked: Asked, named: Mapping[str, Since], rules: Rules) -> Verdict | None:
+def _impossible(union: Group, asked: Asked, named: Mapping[str, Called], rules: Rules) -> Verdict | None:
     """A person may go beyond limits on references and take a split back, and nothing else."""
     if not named.keys() >= set(asked.profiles):
         return Verdict.UNKNOWN_PROFILE
     return Verdict.LIMIT_PROFILES if len(union) > rules.profile_limit else None
 
 
-def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Verdict | None:
+def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Verdict | None:
     if groups.forbid(*(groups.of(profile) for profile in asked.profiles)):
         return Verdict.SPLIT_BEFORE
     if len(union) > rules.profile_limit:
         return Verdict.LIMIT_PROFILES
-    held = together(union, named)
-    broken = rules.broken(held, {kind_of(reference) for reference in held}, asked.kinds)
+    held = together(union, named).in_use()
+    broken = rules.broken(held, {system_of(reference) for reference in held}, asked.said)
     return limit_of(broken) if broken else None
 
 
-def together(group: Iterable[str], named: Mapping[str, Since]) -> dict[str, int]:
+def together(group: Iterable[str], named: Mapping[str, Called]) -> Called:
     """What a group is called."""
-    return {reference: at for profile in group for reference, at in named.get(profile, {}).items()}
+    return reduce(Called.joined, (named[profile] for profile in group if profile in named), Called())

@@ -51,6 +51,11 @@ class Naming:
 
     def read(self, reference: str, store: object = None) -> str | NamesNobody:
         """The reference in its one spelling, or why it names nobody; `store` is where it was written down."""
+        spelt = self.spell(reference, store)
+        return NamesNobody.BLOCKED if spelt in self.blocked else spelt
+
+    def spell(self, reference: str, store: object = None) -> str | NamesNobody:
+        """The same also where it is blocked: it may have been somebody's before it was."""
         kind, _, written = reference.partition(":")
         if kind not in _SPELL:
             return NamesNobody.MALFORMED
@@ -60,8 +65,7 @@ class Naming:
         value = _phone(value, self._region_of(store)) if kind == "phone" else _SPELL[kind](value)
         if not 0 < len(value) <= _LONGEST_VALUE or not value.isprintable():
             return NamesNobody.MALFORMED
-        spelt = f"{kind}:{value}"
-        return NamesNobody.BLOCKED if spelt in self.blocked else spelt
+        return f"{kind}:{value}"
 
     def spellings(self, text: str) -> tuple[str, ...]:
         """Every reference that somebody who types `text` into a search box may mean."""

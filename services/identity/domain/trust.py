@@ -79,12 +79,15 @@ class Rules:
         """Is it of a kind that says who somebody is? Where nothing merges by itself, the kinds that would."""
         return kind_of(reference) in (self.merge_by or DEFAULT_MERGE_BY)
 
-    def broken(self, held: Since, kinds: Collection[str], said: Sequence[str] = ()) -> str | None:
-        """The strongest of these kinds of which there are too many; `said` are the kinds that one event names together."""
+    def broken(self, held: Since, systems: Collection[str], said: Sequence[str] = ()) -> str | None:
+        """The strongest kind of which there are too many of one of these systems; `said` are the systems of those that one event names."""
+        times: dict[str, list[int]] = {}
+        for reference, at in held.items():
+            times.setdefault(system_of(reference), []).append(at)
         for kind in REFERENCE_TYPES:
             limit = self.limits.get(kind)
-            times = [at for reference, at in held.items() if kind_of(reference) == kind]
-            if limit and kind in kinds and limit.is_broken_by(times, said.count(kind)):
+            of_kind = [each for each in times if kind_of(each) == kind and each in systems]
+            if limit and any(limit.is_broken_by(times[each], said.count(each)) for each in of_kind):
                 return kind
         return None
 
@@ -95,6 +98,16 @@ NO_RULES = Rules(limits={})
 def kind_of(reference: str) -> str:
     """The part before the colon."""
     return reference.partition(":")[0]
+
+
+def system_of(reference: str) -> str:
+    """Who gives such references out, which limits count together: of users what comes before the last slash, of other kinds all together.
+
+    A shop and a till each have an id of their own for the same person.
+    """
+    kind = kind_of(reference)
+    system, slash, _ = reference.rpartition("/")
+    return system + slash if slash and kind == "user" else kind
 
 
 def limit_of(kind: str) -> Verdict:

@@ -42,6 +42,8 @@ async def test_a_wrong_address_is_taken_off_and_stays_off_until_a_form_names_it_
         published = await rectify(everything, client, retire_references=["email:Canary.Old@EXAMPLE.com"], references=[NEW])
         assert published["references"] == [CARD, NEW]
         assert mail_of(everything, ANN) == "canary.new@example.com"
+        seen = (await client.get("/v1/customers/lookup", params={"reference": OLD})).json()
+        assert (seen["references"], seen["retired_references"]) == ([CARD, NEW], [OLD])
         # What was under way finds them, and is no word on where they are reached.
         await everything.send(purchase("2", OLD, at=day(3)), interaction("3", OLD, at=day(4)), identify("4", (OLD,), at=day(-1)))
         assert await found_by(client, OLD) == ANN

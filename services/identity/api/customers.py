@@ -30,6 +30,7 @@ from services.identity.domain.customers import (
     join,
     microseconds,
     moment,
+    retired_references,
     what_it_says,
 )
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
@@ -140,7 +141,8 @@ def view(state: CustomerState) -> dict[str, Any]:
     owned = [_owned(asset) for asset in assets_of(state)]
     lead = state.wishes.get(LEAD_SOURCE)
     more = {"lead_source": lead.value if lead else None, "decision_makers": decision_makers_of(state), "assets": owned}
-    return {**as_published(state).model_dump(mode="json"), **more, "said": said}
+    retired = {"retired_references": list(retired_references(state))}
+    return {**as_published(state).model_dump(mode="json"), **retired, **more, "said": said}
 
 
 def _owned(asset: OwnedAsset) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
 from typing import Any
@@ -20,6 +21,7 @@ from services.notifications.store import messages, responses, suppressions
 from services.notifications.store.messages import Postponed
 from services.notifications.store.words import FIELDS
 from shared.contracts.topics import CUSTOMERS, PURCHASES, SCORES, SEGMENTATION_STATE
+from shared.streaming.errors import Unavailable
 from tests.identity.world import CARD, day, identify, interaction, purchase
 from tests.privacy.world import Everything
 
@@ -166,7 +168,9 @@ async def test_an_erasure_that_dies_anywhere_is_finished_by_the_next(everything:
 async def _with_lapsed_leases(everything: Everything, client: Any) -> dict[str, Any]:
     made = await client.post("/v1/privacy/requests", json={"kind": "erasure", "reference": MAIL})
     for _ in range(40):
-        await everything.live(1)
+        # A timer may be who meets the broker when it is away: it waits for its next turn.
+        with suppress(Unavailable):
+            await everything.live(1)
         everything.databases["identity"]["privacy_requests"].update_many({}, {"$set": {"leased_until": None}})
         found: dict[str, Any] = (await client.get(made.headers["location"])).json()
         if found["state"] == "done":

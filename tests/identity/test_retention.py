@@ -159,14 +159,14 @@ async def test_who_was_not_heard_of_is_to_be_erased_once_and_nobody_else(world: 
     await world.send(purchase("5", "loyalty_card:2", at=day(30)), merge("6", "loyalty_card:3", "loyalty_card:4"))
     await world.send(purchase("7", "loyalty_card:4", at=day(30)), mail("8", "EmailSent", day(31)))
     assert await asked() == 1
-    [request] = privacy.page("", 10)
+    [request] = privacy.page({}, None, 10)
     assert (request["customer_id"], request["kind"], request["reason"]) == (new_profile_id(CARD), "erasure", Reason.RETENTION)
     assert request["silent_since"] == microseconds(NOON)
     assert await asked() == 0
     # Another worker, or one that died before the other was done, makes the same one.
     await in_store(privacy.change, request["_id"], state="done")
     assert await asked() == 0
-    assert len(privacy.page("", 10)) == 1
+    assert len(privacy.page({}, None, 10)) == 1
 
 
 @pytest.mark.parametrize(("kind", "count"), [("EmailSent", 1), ("EmailOpened", 0)])
@@ -185,6 +185,6 @@ async def test_so_many_requests_wait_at_a_time(world: World, monkeypatch: Any) -
     await world.send(*(purchase(str(number), f"loyalty_card:{number}") for number in range(1, 5)))
     steps = inactive.ask_for_erasures(ReplayClock(day(400)), WallClock(), day(35))
     assert sum(next(steps) for _ in range(20)) == 2
-    for each in privacy.page("", 10):
+    for each in privacy.page({}, None, 10):
         privacy.change(each["_id"], state="done")
     assert sum(steps) == 2

@@ -66,6 +66,8 @@ class IdentitySettings(Settings):
     """Of tills whose store is not among `store_time_zones`."""
     store_time_zones: dict[str, str] = Field(default_factory=dict)
     """Of tills that write no zone: the store, as tills name it, and its IANA zone."""
+    poslog_customer: str = "user:poslog/"
+    """What is put before the number of a till's customer who shows no card: a kind of reference, and the system whose number it is."""
     home_region: str | None = None
     """The country (ISO 3166) of numbers without a country code, where `store_regions` has none; without it they keep their digits."""
     store_regions: dict[str, str] = Field(default_factory=dict)
@@ -112,6 +114,13 @@ class IdentitySettings(Settings):
     @classmethod
     def _all_known(cls, value: dict[str, str]) -> dict[str, str]:
         _check_zones(value.values())
+        return value
+
+    @field_validator("poslog_customer")
+    @classmethod
+    def _begins_a_reference(cls, value: str) -> str:
+        if value.partition(":")[0] not in REFERENCE_TYPES or ":" not in value or not value.isprintable():
+            raise ValueError(f"{value!r} begins no reference; one such as loyalty_card: or user:crm/ is expected")
         return value
 
     @field_validator("home_region")

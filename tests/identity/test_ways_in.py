@@ -26,7 +26,7 @@ from tests.unit.identity.test_shopify import CUSTOMER, ORDER, REFUND
 pytestmark = pytest.mark.anyio
 SECRET = "hush"
 SHOPIFY = IdentitySettings(shopify_webhook_secrets=("older", SECRET))
-WHO = f"user:{CUSTOMER['id']}"
+WHO = f"user:shopify/{CUSTOMER['id']}"
 
 
 async def told_by_till(client: httpx.AsyncClient, document: Any, **headers: str) -> httpx.Response:

@@ -59,4 +59,4 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
 
 def _stores(settings: IdentitySettings) -> Stores:
     zones = {store: ZoneInfo(name) for store, name in settings.store_time_zones.items()}
-    return Stores(zones, ZoneInfo(settings.home_time_zone), settings.reporting_currency)
+    return Stores(zones, ZoneInfo(settings.home_time_zone), settings.reporting_currency, settings.poslog_customer)

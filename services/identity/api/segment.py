@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,15 +25,23 @@ from services.identity.api.edge import (
     raise_if_away,
     read_body,
     refused,
-    translated,
 )
-from services.identity.domain.events import EVENT_LIMIT_BYTES
-from services.identity.domain.rejects import Refusal, RejectReason
-from services.identity.domain.segment import MESSAGE_TYPES, Receipt, translate
+from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR
+from services.identity.domain.reading import Json
+from services.identity.domain.rejects import Refusal, Refused, RejectReason
+from services.identity.domain.said import SaidBefore
+from services.identity.domain.segment import MESSAGE_TYPES, SOURCE, Receipt, Told, happened_at, translate
+from services.identity.domain.segment_orders import Order, UnknownOrder
+from services.identity.store import timeline
 from shared.access.gate import needs
 from shared.access.scopes import Scope
+from shared.mongo import in_store
 from shared.problems import Problem
 
+PATIENCE = timedelta(hours=1)
+"""How long what gives a whole order back waits for the order, which may come after it."""
+_LINKS = 50_000
+"""About 8 MB."""
 _message: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 
 
@@ -41,65 +54,99 @@ class _Batch(msgspec.Struct):
 _batch = msgspec.json.Decoder(_Batch)
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What these routes share: the edge, and which links this process has said already."""
+
+    edge: Edge
+    linked: SaidBefore = field(default_factory=lambda: SaidBefore(_LINKS))
+
+    def receipt(self, sent_at: object) -> Receipt:
+        """Of a request that came now."""
+        return Receipt(self.edge.wall.now(), sent_at, self.edge.currency, self.edge.naming, _new_id)
+
+    async def accept(self, found: Sequence[Told | Verdict]) -> list[Verdict]:
+        """One verdict for each, of its first event or of the one that is not accepted."""
+        parts = [[each] if isinstance(each, Verdict) else self._events(each) for each in found]
+        verdicts = iter(await self.edge.accept_all([part for some in parts for part in some]))
+        answers = []
+        for each, some in zip(found, parts, strict=True):
+            own = [next(verdicts) for _ in some]
+            problem = next((verdict for verdict in own if verdict.problem is not None), None)
+            answers.append(problem or own[0])
+            if problem is None and isinstance(each, Told) and each.link is not None:
+                self.linked.add(each.link.name)
+        return answers
+
+    def _events(self, told: Told) -> list[bytes]:
+        is_new = told.link is not None and told.link.name not in self.linked
+        return [*told.events, told.link.event()] if told.link is not None and is_new else told.events
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
 def create_router(edge: Edge) -> APIRouter:
     """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`."""
     router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
+    way = _Way(edge)
 
     @router.post("/track")
     async def track(request: Request) -> Response:
         """Something happened: an order completed is a purchase, one refunded or cancelled a refund, anything else an interaction."""
-        return await answered("segment", _single(request, edge, "track"))
+        return await answered("segment", _single(request, way, "track"))
 
     @router.post("/identify")
     async def identify(request: Request) -> Response:
         """Who somebody is: references, traits, consents and wishes."""
-        return await answered("segment", _single(request, edge, "identify"))
+        return await answered("segment", _single(request, way, "identify"))
 
     @router.post("/page")
     async def page(request: Request) -> Response:
         """Somebody looked at a page of a web site."""
-        return await answered("segment", _single(request, edge, "page"))
+        return await answered("segment", _single(request, way, "page"))
 
     @router.post("/screen")
     async def screen(request: Request) -> Response:
         """Somebody looked at a screen of an app."""
-        return await answered("segment", _single(request, edge, "screen"))
+        return await answered("segment", _single(request, way, "screen"))
 
     @router.post("/group")
     async def group(request: Request) -> Response:
-        """The firm that somebody belongs to, as traits of the person."""
-        return await answered("segment", _single(request, edge, "group"))
+        """The firm that somebody belongs to: a customer of its own, and traits of the person."""
+        return await answered("segment", _single(request, way, "group"))
 
     @router.post("/alias")
     async def alias(request: Request) -> Response:
         """Two names for one person."""
-        return await answered("segment", _single(request, edge, "alias"))
+        return await answered("segment", _single(request, way, "alias"))
 
     @router.post("/batch")
     async def batch(request: Request) -> Response:
         """Several messages, with a verdict per item."""
-        return await answered("segment", _several(request, edge))
+        return await answered("segment", _several(request, way))
 
     return router
 
 
-async def _single(request: Request, edge: Edge, kind: str) -> Response:
+async def _single(request: Request, way: _Way, kind: str) -> Response:
     body = await read_body(request, EVENT_LIMIT_BYTES)
     message = decode(_message, body, "A JSON object")
-    edge.authorize(request, message.get("writeKey"))
-    receipt = _receipt(edge, message.get("sentAt"))
-    [verdict] = await edge.accept_all(translated(lambda: [translate(message, kind, receipt)]))
+    way.edge.authorize(request, message.get("writeKey"))
+    receipt = way.receipt(message.get("sentAt"))
+    [verdict] = await way.accept([await _item(message, kind, receipt)])
     if verdict.problem is not None:
         raise verdict.problem
     return JSONResponse({"success": True, **verdict.item(0)})
 
 
-async def _several(request: Request, edge: Edge) -> Response:
+async def _several(request: Request, way: _Way) -> Response:
     body = await read_body(request, BATCH_LIMIT_BYTES)
     batch = decode(_batch, body, 'A JSON object {"batch": [...]}')
-    edge.authorize(request, batch.writeKey)
-    receipt = _receipt(edge, batch.sentAt)
-    verdicts = await edge.accept_all([_item(bytes(raw), receipt) for raw in batch.batch])
+    way.edge.authorize(request, batch.writeKey)
+    receipt = way.receipt(batch.sentAt)
+    verdicts = await way.accept([await _read(bytes(raw), receipt) for raw in batch.batch])
     raise_if_away(verdicts)
     accepted = sum(verdict.problem is None for verdict in verdicts)
     if verdicts and not accepted:
@@ -107,11 +154,7 @@ async def _several(request: Request, edge: Edge) -> Response:
     return JSONResponse({"success": accepted == len(verdicts), "accepted": accepted, "items": items(verdicts)})
 
 
-def _receipt(edge: Edge, sent_at: object) -> Receipt:
-    return Receipt(edge.wall.now(), sent_at, edge.currency)
-
-
-def _item(raw: bytes, receipt: Receipt) -> bytes | Verdict:
+async def _read(raw: bytes, receipt: Receipt) -> Told | Verdict:
     if len(raw) > EVENT_LIMIT_BYTES:
         return refused(Refusal(RejectReason.OVERSIZED, f"the message has {len(raw)} bytes; at most {EVENT_LIMIT_BYTES} are taken"))
     try:
@@ -121,5 +164,35 @@ def _item(raw: bytes, receipt: Receipt) -> bytes | Verdict:
     kind = message.get("type")
     if kind not in MESSAGE_TYPES:
         return refused(Refusal(RejectReason.UNKNOWN_TYPE, f"type: {', '.join(MESSAGE_TYPES)} are taken"))
-    [item] = translated(lambda: [translate(message, kind, receipt)])
-    return item
+    return await _item(message, kind, receipt)
+
+
+async def _item(message: dict[str, Any], kind: str, receipt: Receipt) -> Told | Verdict:
+    try:
+        try:
+            return translate(message, kind, receipt)
+        except UnknownOrder as asked:
+            order = await _order(asked.purchase)
+            if order is None:
+                return _too_early(asked.purchase, message, receipt)
+            return translate(message, kind, receipt, order)
+    except Refused as error:
+        return refused(error.refusal)
+
+
+async def _order(purchase: str) -> Order | None:
+    """The purchase that the order was, where the timeline has it."""
+    event = await in_store(timeline.event_under, SOURCE + SEPARATOR + purchase)
+    if event is None:
+        return None
+    data = json.loads(event)["data"]
+    return Order(data["store"], data["currency"], sum(line["amount_minor"] for line in data["lines"]))
+
+
+def _too_early(purchase: str, message: Json, receipt: Receipt) -> Verdict:
+    """Its order may come yet, for a while; then only the amount helps."""
+    if receipt.received_at - happened_at(message, receipt) < PATIENCE:
+        detail = f"All of {purchase} is given back, and it is not known yet. Send it again, or say the total that was given back."
+        return Verdict(problem=Problem(503, "Order not known yet", detail, {"Retry-After": "60"}))
+    detail = f"properties/total: all of {purchase} is given back, and it is not known; say the total that was given back"
+    return refused(Refusal(RejectReason.INVALID, detail))

@@ -16,6 +16,8 @@ from itertools import product
 
 from services.identity.domain.trust import Rules, Since, Verdict, kind_of, limit_of
 
+VISITOR = "anonymous"
+"""The weak kind of reference that may link all the same: a device says nothing of who uses it, as long as nobody has said so."""
 Group = frozenset[str]
 Pair = frozenset[str]
 
@@ -112,7 +114,8 @@ def prejudged(kinds: Sequence[str], rules: Rules) -> Verdict | None:
     """Why a link by references of these kinds need not even be asked about."""
     if not rules.merge_by:
         return Verdict.MERGES_OFF
-    return None if all(kind in rules.merge_by for kind in kinds) else Verdict.WEAK_REFERENCE
+    weak = [kind for kind in kinds if kind not in rules.merge_by]
+    return None if not weak or (weak == [VISITOR] and len(kinds) > 1) else Verdict.WEAK_REFERENCE
 
 
 def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Since], rules: Rules) -> list[Decision]:
@@ -164,11 +167,23 @@ def _impossible(union: Group, asked: Asked, named: Mapping[str, Since], rules: R
 def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Verdict | None:
     if groups.forbid(*(groups.of(profile) for profile in asked.profiles)):
         return Verdict.SPLIT_BEFORE
+    if any(kind not in rules.merge_by and not _is_visitor(groups.of(profile), named) for profile, kind in _sides(asked)):
+        return Verdict.WEAK_REFERENCE
     if len(union) > rules.profile_limit:
         return Verdict.LIMIT_PROFILES
     held = together(union, named)
     broken = rules.broken(held, {kind_of(reference) for reference in held}, asked.kinds)
     return limit_of(broken) if broken else None
+
+
+def _sides(asked: Asked) -> Iterable[tuple[str, str]]:
+    """Each profile with the kind of the reference that names it."""
+    return zip(asked.profiles, asked.kinds, strict=True)
+
+
+def _is_visitor(group: Group, named: Mapping[str, Since]) -> bool:
+    """Is it somebody whom nothing but devices names? Whoever logs in on one was the visitor; a device that is somebody's stays theirs."""
+    return {kind_of(reference) for reference in together(group, named)} <= {VISITOR}
 
 
 def together(group: Iterable[str], named: Mapping[str, Since]) -> dict[str, int]:

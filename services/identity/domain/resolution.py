@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.identity.domain.references import REFERENCE_TYPES
-from services.identity.domain.trust import NO_RULES, Rules, Since, Verdict, kind_of, limit_of
+from services.identity.domain.trust import NO_RULES, Rules, Since, Verdict, kind_of, limit_of, system_of
 from shared.contracts.envelope import derived_id
 
 Held = Mapping[str, Since]
@@ -98,7 +98,7 @@ def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, h
     kinds = {kind_of(each) for each in references if each not in known}
     # Those of them that the profile has may have come to it only now.
     own = {each: at for each in references if known.get(each, profile) == profile}
-    broken = rules.broken({**own, **held.get(profile, {})}, kinds, [kind_of(each) for each in references]) if kinds else None
+    broken = rules.broken({**own, **held.get(profile, {})}, kinds, [system_of(each) for each in references]) if kinds else None
     return limit_of(broken) if broken else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most so many references of one kind: ever, or that were first named within so many days."""
+    """At most so many references of one kind, of users of one system: ever, or that were first named within so many days."""
 
     count: int
     days: int | None = None
@@ -80,13 +80,25 @@ class Rules:
         return kind_of(reference) in (self.merge_by or DEFAULT_MERGE_BY)
 
     def broken(self, held: Since, kinds: Collection[str], said: Sequence[str] = ()) -> str | None:
-        """The strongest of these kinds of which there are too many; `said` are the kinds that one event names together."""
+        """The strongest of these kinds of which there are too many; `said` are the kinds, or systems, that one event names together."""
         for kind in REFERENCE_TYPES:
             limit = self.limits.get(kind)
-            times = [at for reference, at in held.items() if kind_of(reference) == kind]
-            if limit and kind in kinds and limit.is_broken_by(times, said.count(kind)):
+            if limit and kind in kinds and any(_is_broken(limit, kind, system, times, said) for system, times in _by_system(held, kind)):
                 return kind
         return None
+
+
+def _by_system(held: Since, kind: str) -> Iterable[tuple[str, list[int]]]:
+    """The times of the references of a kind, apart for each system that gives them out."""
+    times: dict[str, list[int]] = {}
+    for reference, at in held.items():
+        if kind_of(reference) == kind:
+            times.setdefault(system_of(reference), []).append(at)
+    return times.items()
+
+
+def _is_broken(limit: Limit, kind: str, system: str, times: Collection[int], said: Sequence[str]) -> bool:
+    return limit.is_broken_by(times, max(said.count(kind), said.count(system)))
 
 
 NO_RULES = Rules(limits={})
@@ -95,6 +107,13 @@ NO_RULES = Rules(limits={})
 def kind_of(reference: str) -> str:
     """The part before the colon."""
     return reference.partition(":")[0]
+
+
+def system_of(reference: str) -> str:
+    """Who gives such references out: of users every system that puts its name and a stroke before its ids, of other kinds all together."""
+    kind, _, value = reference.partition(":")
+    system, stroke, _ = value.partition("/")
+    return f"{kind}:{system}/" if stroke and kind == "user" else kind
 
 
 def limit_of(kind: str) -> Verdict:

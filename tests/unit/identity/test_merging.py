@@ -66,6 +66,42 @@ def test_two_users_are_two_people_and_no_event_makes_them_one_but_an_alias() -> 
     assert rules_of(decide([link("a", "b", ("user", "user"))], Rules(), named)[0]) == []
 
 
+def test_a_system_of_its_own_has_its_own_numbers_and_one_of_them_for_a_person() -> None:
+    named = {
+        "a": {"user:1": 0, "email:x@y.z": 0},
+        "b": {"user:shopify/1": 0},
+        "c": {"user:shopify/2": 0, "user:poslog/1": 0},
+    }
+    assert rules_of(decide([link("a", "b", ("email", "user"))], Rules(), named)[0]) == []
+    assert rules_of(decide([link("a", "b", ("email", "user")), link("b", "c", ("user", "email"))], Rules(), named)[0]) == [
+        Verdict.LIMIT_USER
+    ]
+    assert rules_of(decide([link("a", "c", ("email", "user"))], Rules(), named)[0]) == []
+
+
+def test_a_visitor_is_whoever_logs_in_on_the_device_first_and_a_device_that_is_somebodys_stays_theirs() -> None:
+    named = {
+        "ann": {"user:ann": 0},
+        "bob": {"user:bob": 0, "anonymous:2": 0},
+        "visitor": {"anonymous:1": 0},
+        "family": {"phone:+1": 0},
+    }
+    device = ("user", "anonymous")
+    decisions, groups = decide([link("ann", "visitor", device), link("bob", "visitor", device)], Rules(), named)
+    assert rules_of(decisions) == [Verdict.WEAK_REFERENCE]
+    assert partition(groups, named) == {frozenset(("ann", "visitor")), frozenset(("bob",)), frozenset(("family",))}
+    assert rules_of(decide([link("ann", "bob", device), link("ann", "family", device)], Rules(), named)[0]) == [Verdict.WEAK_REFERENCE] * 2
+
+
+def test_a_visitor_who_was_split_off_stays_apart_and_too_many_devices_are_refused() -> None:
+    named = {"ann": {"user:ann": 0}, "visitor": {"anonymous:1": 0}, "other": {"anonymous:2": 0}}
+    device = ("user", "anonymous")
+    split_off = [link("ann", "visitor", device), split("ann", "visitor"), link("ann", "visitor", device)]
+    assert rules_of(decide(split_off, Rules(), named)[0]) == [Verdict.SPLIT_BEFORE]
+    few = Rules(limits={"anonymous": Limit(1)})
+    assert rules_of(decide([link("ann", "visitor", device), link("ann", "other", device)], few, named)[0]) == [Verdict.LIMIT_ANONYMOUS]
+
+
 def test_a_limit_of_a_period_counts_what_came_within_it() -> None:
     day = 86_400_000_000
     rules = Rules(limits={"email": Limit(2, days=10)})
@@ -85,11 +121,14 @@ def test_a_customer_has_only_so_many_profiles() -> None:
     ("kinds", "rule"),
     [
         (("loyalty_card", "email"), None),
-        (("user", "anonymous"), Verdict.WEAK_REFERENCE),
+        (("user", "anonymous"), None),
+        (("anonymous", "user"), None),
+        (("phone", "anonymous"), Verdict.WEAK_REFERENCE),
+        (("anonymous", "anonymous"), Verdict.WEAK_REFERENCE),
         (("phone", "loyalty_card"), Verdict.WEAK_REFERENCE),
     ],
 )
-def test_only_strong_references_merge(kinds: tuple[str, str], rule: Verdict | None) -> None:
+def test_only_strong_references_merge_or_ask_whether_a_device_is_a_visitors(kinds: tuple[str, str], rule: Verdict | None) -> None:
     assert prejudged(kinds, Rules()) == rule
     assert prejudged(kinds, Rules(merge_by=frozenset())) == Verdict.MERGES_OFF
 

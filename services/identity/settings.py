@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
 from functools import cached_property
@@ -19,6 +20,7 @@ from shared.settings import Settings
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEK: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 Opening = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
 
 
@@ -62,6 +64,8 @@ class IdentitySettings(Settings):
     """How many references a process keeps in memory; about 300 bytes each."""
     ingest_waiting_limit: Annotated[int, Field(ge=1)] = 10_000
     """Events that may wait for the broker in one process; whoever brings more is told to come again (429)."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Web pages, such as https://shop.example, from which browsers may send Segment's messages; `*` is every page, and without any none."""
     home_time_zone: str = "UTC"
     """Of tills whose store is not among `store_time_zones`."""
     store_time_zones: dict[str, str] = Field(default_factory=dict)
@@ -116,6 +120,14 @@ class IdentitySettings(Settings):
         _check_zones(value.values())
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _pages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != "*" and not _ORIGIN.fullmatch(each):
+                raise ValueError(f"{each!r} is no origin of pages; one such as https://shop.example, without a path, is expected")
+        return value
+
     @field_validator("poslog_customer")
     @classmethod
     def _begins_a_reference(cls, value: str) -> str:
@@ -156,7 +168,7 @@ class IdentitySettings(Settings):
         limits: Mapping[str, Limit] = {**DEFAULT_LIMITS, **self.reference_limits}
         return Rules(frozenset(self.merge_references), limits, self.profile_limit)
 
-    @field_validator("shopify_webhook_secrets", "blocked_references", "merge_references", mode="before")
+    @field_validator("shopify_webhook_secrets", "blocked_references", "merge_references", "cors_origins", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

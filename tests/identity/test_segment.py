@@ -192,3 +192,54 @@ async def test_a_firm_is_a_customer_with_its_members_as_those_who_decide(world: 
             "consumer", "Initech", ["email:ann@initech.example", "user:u"]
         )  # fmt: skip
         assert world.bus.events(INTERACTIONS) == []
+
+
+SHOP = "https://shop.example"
+SEEN = {"anonymousId": "d", "event": "Seen", "messageId": "1"}
+
+
+def allowed(answer: httpx.Response) -> str | None:
+    return answer.headers.get("access-control-allow-origin")
+
+
+async def test_browsers_may_send_from_the_pages_that_a_setting_names_and_read_the_answer(world: World) -> None:
+    pages = IdentitySettings(cors_origins=(SHOP,), ingest_write_keys=("k1",))
+    async with client_of(world, pages) as client:
+        for path in ("track", "t", "batch", "b"):
+            asked = {"origin": SHOP, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+            answer = await client.options(f"/v1/{path}", headers=asked)
+            assert (answer.status_code, allowed(answer)) == (204, SHOP)
+            assert answer.headers["access-control-allow-methods"] == "POST"
+            assert "Content-Type" in answer.headers["access-control-allow-headers"]
+            other = await client.options(f"/v1/{path}", headers={**asked, "origin": "https://elsewhere.example"})
+            assert (allowed(other), "access-control-allow-methods" in other.headers) == (None, False)
+        for message, status in (({**SEEN, "writeKey": "k1"}, 200), (SEEN, 401), ({"writeKey": "k1"}, 422)):
+            answer = await client.post("/v1/t", json=message, headers={"origin": SHOP})
+            assert (answer.status_code, allowed(answer), answer.headers["vary"]) == (status, SHOP, "Origin")
+            assert allowed(await client.post("/v1/t", json=message, headers={"origin": "https://elsewhere.example"})) is None
+        world.bus.fail_publishes(1)
+        answer = await client.post("/v1/t", json={**SEEN, "writeKey": "k1"}, headers={"origin": SHOP})
+        assert (answer.status_code, allowed(answer), answer.headers["retry-after"]) == (503, SHOP, "1")
+        assert answer.headers["access-control-expose-headers"] == "Retry-After"
+        # No other way in is opened to pages.
+        assert allowed(await client.post("/v1/events", json={}, headers={"origin": SHOP})) is None
+
+
+async def test_any_page_may_send_where_the_setting_says_so_and_none_where_it_says_nothing(world: World) -> None:
+    async with client_of(world, IdentitySettings(cors_origins=("*",))) as client:
+        assert allowed(await client.options("/v1/i", headers={"origin": SHOP})) == "*"
+        assert allowed(await client.post("/v1/i", json={"userId": "u"}, headers={"origin": SHOP})) == "*"
+    async with client_of(world) as client:
+        assert (await client.options("/v1/i", headers={"origin": SHOP})).status_code == 405
+        assert allowed(await client.post("/v1/i", json={"userId": "u"}, headers={"origin": SHOP})) is None
+
+
+async def test_the_first_letter_of_a_call_is_the_call(world: World) -> None:
+    async with client_of(world) as client:
+        said: dict[str, dict[str, Any]] = {
+            "t": SEEN, "i": {"userId": "u"}, "p": {"userId": "u"}, "s": {"userId": "u"}, "g": {"userId": "u", "groupId": "g"},
+            "a": {"userId": "u", "previousId": "v"}, "b": {"batch": [{**SEEN, "type": "track"}]},
+        }  # fmt: skip
+        for letter, message in said.items():
+            assert (await say(client, world, letter, **message)).status_code == 200
+        assert sorted(event["data"]["kind"] for event in world.bus.events(INTERACTIONS)) == ["PageViewed", "ScreenViewed", "Seen", "Seen"]

@@ -19,13 +19,13 @@ from services.identity.api.edge import (
     REFUSALS,
     Edge,
     Verdict,
-    answered,
     decode,
     items,
     raise_if_away,
     read_body,
     refused,
 )
+from services.identity.api.origins import Origins
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR
 from services.identity.domain.reading import Json
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
@@ -33,7 +33,7 @@ from services.identity.domain.said import SaidBefore
 from services.identity.domain.segment import MESSAGE_TYPES, SOURCE, Receipt, Told, happened_at, translate
 from services.identity.domain.segment_orders import Order, UnknownOrder
 from services.identity.store import timeline
-from shared.access.gate import needs
+from shared.access.gate import needs, public
 from shared.access.scopes import Scope
 from shared.mongo import in_store
 from shared.problems import Problem
@@ -87,47 +87,63 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
-def create_router(edge: Edge) -> APIRouter:
-    """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`."""
+def create_router(edge: Edge, origins: Origins) -> APIRouter:
+    """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`; and `/t` and so on, as browsers' libraries ask."""
     router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
     way = _Way(edge)
 
     @router.post("/track")
+    @router.post("/t", include_in_schema=False)
     async def track(request: Request) -> Response:
         """Something happened: an order completed is a purchase, one refunded or cancelled a refund, anything else an interaction."""
-        return await answered("segment", _single(request, way, "track"))
+        return await origins.answered("segment", request, _single(request, way, "track"))
 
     @router.post("/identify")
+    @router.post("/i", include_in_schema=False)
     async def identify(request: Request) -> Response:
         """Who somebody is: references, traits, consents and wishes."""
-        return await answered("segment", _single(request, way, "identify"))
+        return await origins.answered("segment", request, _single(request, way, "identify"))
 
     @router.post("/page")
+    @router.post("/p", include_in_schema=False)
     async def page(request: Request) -> Response:
         """Somebody looked at a page of a web site."""
-        return await answered("segment", _single(request, way, "page"))
+        return await origins.answered("segment", request, _single(request, way, "page"))
 
     @router.post("/screen")
+    @router.post("/s", include_in_schema=False)
     async def screen(request: Request) -> Response:
         """Somebody looked at a screen of an app."""
-        return await answered("segment", _single(request, way, "screen"))
+        return await origins.answered("segment", request, _single(request, way, "screen"))
 
     @router.post("/group")
+    @router.post("/g", include_in_schema=False)
     async def group(request: Request) -> Response:
         """The firm that somebody belongs to: a customer of its own, and traits of the person."""
-        return await answered("segment", _single(request, way, "group"))
+        return await origins.answered("segment", request, _single(request, way, "group"))
 
     @router.post("/alias")
+    @router.post("/a", include_in_schema=False)
     async def alias(request: Request) -> Response:
         """Two names for one person."""
-        return await answered("segment", _single(request, way, "alias"))
+        return await origins.answered("segment", request, _single(request, way, "alias"))
 
     @router.post("/batch")
+    @router.post("/b", include_in_schema=False)
     async def batch(request: Request) -> Response:
         """Several messages, with a verdict per item."""
-        return await answered("segment", _several(request, way))
+        return await origins.answered("segment", request, _several(request, way))
 
-    return router
+    if not origins.allowed:
+        return router
+    asked_first = APIRouter(dependencies=[public])
+    for word in (*MESSAGE_TYPES, "batch"):
+        for path in (f"/{word}", f"/{word[0]}"):
+            asked_first.add_api_route(path, origins.preflight, methods=["OPTIONS"], include_in_schema=False)
+    both = APIRouter()
+    for each in (router, asked_first):
+        both.include_router(each)
+    return both
 
 
 async def _single(request: Request, way: _Way, kind: str) -> Response:

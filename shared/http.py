@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access.audit_api import create_audit_router
+from shared.access.describing import describe_access
 from shared.access.gate import ANSWERS, Gate, guard, needs, open_gate, public
 from shared.access.scopes import Scope as KeyScope
 from shared.clock import Clock
@@ -53,6 +54,7 @@ def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: 
     _add_last_answer(app)
     app.add_middleware(Direct, routes=app)
     guard(app, gate or open_gate())
+    describe_access(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics)
     return app

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.identity import metrics
+from services.identity.api.bodies import POSLOG, answers
 from services.identity.api.edge import BATCH_LIMIT_BYTES, REFUSALS, Edge, Verdict, answered, raise_if_away, read_body, refused, translated
 from services.identity.domain.cloudevents import media_type
 from services.identity.domain.poslog import Stores, transactions, translate
@@ -24,7 +25,12 @@ def create_router(edge: Edge, stores: Stores) -> APIRouter:
     """`POST /poslog`."""
     router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
-    @router.post("/poslog", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
+    taken = {
+        **answers(202, "The broker has all that was sold or given back."),
+        **answers(207, "Some were accepted; each item says its own."),
+    }
+
+    @router.post("/poslog", status_code=202, responses=taken, openapi_extra=POSLOG)
     async def accept_poslog(request: Request) -> Response:
         """One transaction of POSLog 6 in JSON, or several.
 

@@ -14,6 +14,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from services.identity.api.bodies import SEGMENT, answers
 from services.identity.api.edge import (
     BATCH_LIMIT_BYTES,
     REFUSALS,
@@ -90,45 +91,45 @@ def _new_id() -> str:
 def create_router(edge: Edge, origins: Origins) -> APIRouter:
     """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`; and `/t` and so on, as browsers' libraries ask."""
     router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
-    way = _Way(edge)
+    way, taken = _Way(edge), answers(200, "The broker has it.", is_one=True, is_many=False)
 
-    @router.post("/track")
+    @router.post("/track", responses=taken, openapi_extra=SEGMENT["track"])
     @router.post("/t", include_in_schema=False)
     async def track(request: Request) -> Response:
         """Something happened: an order completed is a purchase, one refunded or cancelled a refund, anything else an interaction."""
         return await origins.answered("segment", request, _single(request, way, "track"))
 
-    @router.post("/identify")
+    @router.post("/identify", responses=taken, openapi_extra=SEGMENT["identify"])
     @router.post("/i", include_in_schema=False)
     async def identify(request: Request) -> Response:
         """Who somebody is: references, traits, consents and wishes."""
         return await origins.answered("segment", request, _single(request, way, "identify"))
 
-    @router.post("/page")
+    @router.post("/page", responses=taken, openapi_extra=SEGMENT["page"])
     @router.post("/p", include_in_schema=False)
     async def page(request: Request) -> Response:
         """Somebody looked at a page of a web site."""
         return await origins.answered("segment", request, _single(request, way, "page"))
 
-    @router.post("/screen")
+    @router.post("/screen", responses=taken, openapi_extra=SEGMENT["screen"])
     @router.post("/s", include_in_schema=False)
     async def screen(request: Request) -> Response:
         """Somebody looked at a screen of an app."""
         return await origins.answered("segment", request, _single(request, way, "screen"))
 
-    @router.post("/group")
+    @router.post("/group", responses=taken, openapi_extra=SEGMENT["group"])
     @router.post("/g", include_in_schema=False)
     async def group(request: Request) -> Response:
         """The firm that somebody belongs to: a customer of its own, and traits of the person."""
         return await origins.answered("segment", request, _single(request, way, "group"))
 
-    @router.post("/alias")
+    @router.post("/alias", responses=taken, openapi_extra=SEGMENT["alias"])
     @router.post("/a", include_in_schema=False)
     async def alias(request: Request) -> Response:
         """Two names for one person."""
         return await origins.answered("segment", request, _single(request, way, "alias"))
 
-    @router.post("/batch")
+    @router.post("/batch", responses=answers(200, "At least one is accepted; each item says its own."), openapi_extra=SEGMENT["batch"])
     @router.post("/b", include_in_schema=False)
     async def batch(request: Request) -> Response:
         """Several messages, with a verdict per item."""

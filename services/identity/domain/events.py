@@ -86,7 +86,9 @@ class SourceEvent(msgspec.Struct, frozen=True, gc=False):
 _head = msgspec.json.Decoder(_Head)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _MODELS: dict[str, type[EventData]] = {data.event_type: data for topic in SOURCE_TOPICS for data in topic.carries}
-_OFFERED = tuple(name for name in _MODELS if name not in REQUESTS)
+OFFERED_MODELS = tuple(model for name, model in _MODELS.items() if name not in REQUESTS)
+"""What sources may send."""
+_OFFERED = tuple(model.event_type for model in OFFERED_MODELS)
 _DECODERS = {name: fast_decoder(SourceEnvelope[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
 _KEPT = {name: fast_struct(Event[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
 NAMING = Naming()

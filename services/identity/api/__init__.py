@@ -45,7 +45,6 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
         privacy.create_router(settings.naming, clock, wall, settings.master is not None),
     )
     rest = (
-        *people,
         service_points.create_router(settings.places, clock),
         overview.router,
         timeline.router,

@@ -22,12 +22,10 @@ _FLAG: Schema = {"type": ["boolean", "string"]}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 
 
-def takes(content: dict[str, Schema], headers: dict[str, str] | None = None) -> Schema:
+def takes(content: dict[str, Schema], headers: dict[str, Schema] | None = None) -> Schema:
     """The description of a route that takes one of these, by media type, and looks at these headers."""
     body = {"required": True, "content": {media: {"schema": schema} for media, schema in content.items()}}
-    described = [
-        {"name": name, "in": "header", "required": False, "schema": _TEXT, "description": said} for name, said in (headers or {}).items()
-    ]
+    described = [{"name": name, "in": "header", "required": False, "schema": schema} for name, schema in (headers or {}).items()]
     return {"requestBody": body, **({"parameters": described} if described else {})}
 
 
@@ -59,11 +57,11 @@ _DATA: Schema = {"anyOf": [each["properties"]["data"] for each in _EVENTS]}
 EVENTS = takes(
     {STRUCTURED: _EVENT, BATCH: {"type": "array", "items": _EVENT}, _JSON: _DATA},
     {
-        "ce-specversion": "In binary mode: `1.0`.",
-        "ce-id": "In binary mode: the event's id. Blanks, quotes, percent signs and what is beyond ASCII are percent-encoded.",
-        "ce-source": "In binary mode: who tells of it.",
-        "ce-type": f"In binary mode: {', '.join(f'`{model.event_type}`' for model in OFFERED_MODELS)}.",
-        "ce-time": "In binary mode: when it happened, with a zone.",
+        "ce-specversion": {"const": "1.0", "description": "In binary mode, as those that follow."},
+        "ce-id": {**_TEXT, "description": "Blanks, quotes, percent signs and what is beyond ASCII are percent-encoded."},
+        "ce-source": {**_TEXT, "description": "Who tells of it."},
+        "ce-type": {"enum": [model.event_type for model in OFFERED_MODELS]},
+        "ce-time": {**_TIME, "description": "When it happened."},
     },
 )
 
@@ -91,7 +89,8 @@ _CALLS: dict[str, tuple[dict[str, Schema], tuple[str, ...]]] = {
 
 def _call(kind: str, more: dict[str, Schema] | None = None) -> Schema:
     own, required = _CALLS[kind]
-    return _an_object({**_SEGMENT, **own, **(more or {})}, *required, *(more or {}))
+    named = {"anyOf": [{"required": ["userId"]}, {"required": ["anonymousId"]}]}
+    return _an_object({**_SEGMENT, **own, **(more or {})}, *required, *(more or {})) | named
 
 
 _SEGMENT_BATCH = _an_object(
@@ -177,7 +176,10 @@ _REFUND = _an_object(
 )
 SHOPIFY = takes(
     {_JSON: {"anyOf": [_ORDER, _REFUND]}},
-    {"X-Shopify-Topic": "`orders/create`, `orders/updated` or `refunds/create`.", "X-Shopify-Shop-Domain": "The store of its purchases."},
+    {
+        "X-Shopify-Topic": {"enum": ["orders/create", "orders/updated", "refunds/create"], "description": "Others change nothing."},
+        "X-Shopify-Shop-Domain": {**_TEXT, "description": "The store of its purchases."},
+    },
 ) | {
     "security": [{"shopify": []}],
     "x-security-schemes": {

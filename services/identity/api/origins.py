@@ -31,7 +31,7 @@ class Origins:
         # Whoever keeps answers must not give one page what was meant for another.
         return {"Vary": "Origin"} | ({"Access-Control-Allow-Origin": origin, **_READABLE} if origin in self.allowed else {})
 
-    async def preflight(self, request: Request) -> Response:
+    def preflight(self, request: Request) -> Response:
         """The answer to a browser that asks whether its page may send at all."""
         told = self.headers(request)
         return Response(status_code=204, headers={**told, **_MAY} if "Access-Control-Allow-Origin" in told else told)

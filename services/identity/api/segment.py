@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -43,6 +43,7 @@ PATIENCE = timedelta(hours=1)
 """How long what gives a whole order back waits for the order, which may come after it."""
 _LINKS = 50_000
 """About 8 MB."""
+Endpoint = Callable[[Request], Awaitable[Response]]
 _message: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 
 
@@ -57,9 +58,10 @@ _batch = msgspec.json.Decoder(_Batch)
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """What these routes share: the edge, and which links this process has said already."""
+    """What these routes share: the edge, the pages that may ask, and which links this process has said already."""
 
     edge: Edge
+    origins: Origins
     linked: SaidBefore = field(default_factory=lambda: SaidBefore(_LINKS))
 
     def receipt(self, sent_at: object) -> Receipt:
@@ -88,63 +90,56 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
+_SAYS = {
+    "track": "Something happened: an order completed is a purchase, one refunded or cancelled a refund, anything else an interaction.",
+    "identify": "Who somebody is: references, traits, consents and wishes.",
+    "page": "Somebody looked at a page of a web site.",
+    "screen": "Somebody looked at a screen of an app.",
+    "group": "The firm that somebody belongs to: a customer of its own, and traits of the person.",
+    "alias": "Two names for one person.",
+    "batch": "Several messages, with a verdict per item.",
+}
+
+
 def create_router(edge: Edge, origins: Origins) -> APIRouter:
     """`POST /track`, `/identify`, `/page`, `/screen`, `/group`, `/alias`, `/batch`; and `/t` and so on, as browsers' libraries ask."""
-    router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
-    way, taken = _Way(edge), answers(200, "The broker has it.", is_one=True, is_many=False)
-
-    @router.post("/track", responses=taken, openapi_extra=SEGMENT["track"])
-    @router.post("/t", include_in_schema=False)
-    async def track(request: Request) -> Response:
-        """Something happened: an order completed is a purchase, one refunded or cancelled a refund, anything else an interaction."""
-        return await origins.answered("segment", request, _single(request, way, "track"))
-
-    @router.post("/identify", responses=taken, openapi_extra=SEGMENT["identify"])
-    @router.post("/i", include_in_schema=False)
-    async def identify(request: Request) -> Response:
-        """Who somebody is: references, traits, consents and wishes."""
-        return await origins.answered("segment", request, _single(request, way, "identify"))
-
-    @router.post("/page", responses=taken, openapi_extra=SEGMENT["page"])
-    @router.post("/p", include_in_schema=False)
-    async def page(request: Request) -> Response:
-        """Somebody looked at a page of a web site."""
-        return await origins.answered("segment", request, _single(request, way, "page"))
-
-    @router.post("/screen", responses=taken, openapi_extra=SEGMENT["screen"])
-    @router.post("/s", include_in_schema=False)
-    async def screen(request: Request) -> Response:
-        """Somebody looked at a screen of an app."""
-        return await origins.answered("segment", request, _single(request, way, "screen"))
-
-    @router.post("/group", responses=taken, openapi_extra=SEGMENT["group"])
-    @router.post("/g", include_in_schema=False)
-    async def group(request: Request) -> Response:
-        """The firm that somebody belongs to: a customer of its own, and traits of the person."""
-        return await origins.answered("segment", request, _single(request, way, "group"))
-
-    @router.post("/alias", responses=taken, openapi_extra=SEGMENT["alias"])
-    @router.post("/a", include_in_schema=False)
-    async def alias(request: Request) -> Response:
-        """Two names for one person."""
-        return await origins.answered("segment", request, _single(request, way, "alias"))
-
-    @router.post("/batch", responses=answers(200, "At least one is accepted; each item says its own."), openapi_extra=SEGMENT["batch"])
-    @router.post("/b", include_in_schema=False)
-    async def batch(request: Request) -> Response:
-        """Several messages, with a verdict per item."""
-        return await origins.answered("segment", request, _several(request, way))
-
-    if not origins.allowed:
-        return router
+    ways = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
     asked_first = APIRouter(dependencies=[public])
-    for word in (*MESSAGE_TYPES, "batch"):
-        for path in (f"/{word}", f"/{word[0]}"):
-            asked_first.add_api_route(path, origins.preflight, methods=["OPTIONS"], include_in_schema=False)
-    both = APIRouter()
-    for each in (router, asked_first):
-        both.include_router(each)
-    return both
+    way = _Way(edge, origins)
+    for call, says in _SAYS.items():
+        for path, said in ((f"/{call}", says), (f"/{call[0]}", f"The same as `/v1/{call}`.")):
+            _add(ways, path, _endpoint(way, call), call, said)
+            if origins.allowed:
+                asked_first.add_api_route(path, _preflight(origins), methods=["OPTIONS"], include_in_schema=False)
+    router = APIRouter()
+    for each in (ways, asked_first):
+        router.include_router(each)
+    return router
+
+
+def _add(router: APIRouter, path: str, endpoint: Endpoint, call: str, said: str) -> None:
+    if call == "batch":
+        taken = answers(200, "At least one is accepted; each item says its own.")
+    else:
+        taken = answers(200, "The broker has it.", is_one=True, is_many=False)
+    router.add_api_route(path, endpoint, methods=["POST"], name=call, description=said, responses=taken, openapi_extra=SEGMENT[call])
+
+
+def _endpoint(way: _Way, call: str) -> Endpoint:
+    """One for each path, by which it is counted."""
+
+    async def endpoint(request: Request) -> Response:
+        answering = _several(request, way) if call == "batch" else _single(request, way, call)
+        return await way.origins.answered("segment", request, answering)
+
+    return endpoint
+
+
+def _preflight(origins: Origins) -> Endpoint:
+    async def preflight(request: Request) -> Response:
+        return origins.preflight(request)
+
+    return preflight
 
 
 async def _single(request: Request, way: _Way, kind: str) -> Response:

@@ -46,7 +46,10 @@ def add_changes(router: APIRouter, live: LiveChanges) -> None:
         503: {"description": "The broker does not answer, or too many listen already."},
     }
 
-    @router.get("/v1/segments/changes", dependencies=[needs(Scope.PROFILES_READ)], response_class=EventStream, responses=answers)
+    # FastAPI would ask the class for its status, which it does not have as an argument: there were no description without this one.
+    @router.get(
+        "/v1/segments/changes", status_code=200, dependencies=[needs(Scope.PROFILES_READ)], response_class=EventStream, responses=answers
+    )
     async def changes(segment: Named = [], customer: Named = [], after: After = "", last_event_id: LastEventId = "") -> EventStream:  # noqa: B006
         """Every entry and exit from now on, or after an event that was seen; of these segments and customers, or of all."""
         known = await in_store(read_segments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -69,21 +69,26 @@ class _Way:
         return Receipt(self.edge.wall.now(), sent_at, self.edge.currency, self.edge.naming, _new_id)
 
     async def accept(self, found: Sequence[Told | Verdict]) -> list[Verdict]:
-        """One verdict for each, of its first event or of the one that is not accepted."""
-        parts = [[each] if isinstance(each, Verdict) else self._events(each) for each in found]
-        verdicts = iter(await self.edge.accept_all([part for some in parts for part in some]))
-        answers = []
-        for each, some in zip(found, parts, strict=True):
-            own = [next(verdicts) for _ in some]
-            problem = next((verdict for verdict in own if verdict.problem is not None), None)
-            answers.append(problem or own[0])
-            if problem is None and isinstance(each, Told) and each.link is not None:
-                self.linked.add(each.link.name)
-        return answers
+        """One verdict for each, of its first event or of the one that is not accepted. What links people is said where it is news."""
+        links = {each.link.name: each.link for each in found if isinstance(each, Told) and each.link and each.link.name not in self.linked}
+        parts = [each.events if isinstance(each, Told) else [each] for each in found]
+        answered = iter(
+            await self.edge.accept_all([*(part for some in parts for part in some), *(link.event() for link in links.values())])
+        )
+        verdicts = [[next(answered) for _ in some] for some in parts]
+        said = dict(zip(links, answered, strict=True))
+        # Once the broker has it: what was not kept is said again.
+        for name in (name for name, verdict in said.items() if verdict.problem is None):
+            self.linked.add(name)
+        return [_worst([*own, *_of_link(each, said)]) for each, own in zip(found, verdicts, strict=True)]
 
-    def _events(self, told: Told) -> list[bytes]:
-        is_new = told.link is not None and told.link.name not in self.linked
-        return [*told.events, told.link.event()] if told.link is not None and is_new else told.events
+
+def _of_link(found: Told | Verdict, said: Mapping[str, Verdict]) -> list[Verdict]:
+    return [said[found.link.name]] if isinstance(found, Told) and found.link is not None and found.link.name in said else []
+
+
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+    return next((each for each in verdicts if each.problem is not None), verdicts[0])
 
 
 def _new_id() -> str:

@@ -82,6 +82,8 @@ class Told:
 class _Said:
     event_type: str
     data: dict[str, Any]
+    names: Sequence[str] = ()
+    """What it calls somebody, where the data has room for one of them."""
     name: str | None = None
     """Where it is what it tells of that gives the event its name, and not the message."""
     firm: dict[str, Any] | None = None
@@ -97,11 +99,12 @@ def translate(message: Json, kind: str, receipt: Receipt, order: Order | None = 
     at, written = _times(message, receipt)
     name = _name(message, kind, receipt)
     told = _event(said.name or name, said.event_type, at, _WHENEVER if said.name else written, said.data)
-    if said.event_type == CustomerIdentified.event_type:
-        firm = [] if said.firm is None else [_event(derived_id(name, "firm"), said.event_type, at, written, said.firm)]
-        return Told([told, *firm])
+    if said.firm is not None:
+        return Told([told, _event(derived_id(name, "firm"), said.event_type, at, written, said.firm)])
+    if len(said.names) < 2:
+        return Told([told])
     store = said.data.get("store") or said.data.get("properties", {}).get("store")
-    return Told([told], _link(_known_by(message), store, receipt.naming, at))
+    return Told([told], _link(said.names, store, receipt.naming, at))
 
 
 def _event(name: str, event_type: str, at: datetime, written: str, data: dict[str, Any]) -> bytes:
@@ -111,11 +114,9 @@ def _event(name: str, event_type: str, at: datetime, written: str, data: dict[st
 
 def _link(references: Sequence[str], store: object, naming: Naming, at: datetime) -> Link | None:
     """Where two of them are names: what is blocked, or no address or number, links nobody."""
-    if len(references) < 2:
-        return None
     read = (naming.read(each, store) for each in references)
     spelt = tuple(dict.fromkeys(each for each in read if isinstance(each, str)))
-    return Link(derived_id(SOURCE, "link", at.date(), *sorted(spelt)), spelt, at) if len(spelt) > 1 else None
+    return Link(derived_id(SOURCE, "link", at.date(), *spelt), spelt, at) if len(spelt) > 1 else None
 
 
 def _name(message: Json, kind: str, receipt: Receipt) -> str:
@@ -183,10 +184,7 @@ def _grouped(message: Json, receipt: Receipt, order: Order | None) -> _Said:
     group = a_text(message.get("groupId"), "groupId")
     rest = {f"company_{name}": value for name, value in traits.items() if name not in ("name", "id")}
     called = {"company": traits["name"]} if traits.get("name") else {}
-    references = _known_by(message)
-    if not references:
-        raise Refused(RejectReason.MISSING_REFERENCE, _WHO)
-    data = {"references": references, "traits": scalars({**rest, "company_id": group, **called})}
+    data = {"references": _who(message), "traits": scalars({**rest, "company_id": group, **called})}
     return _Said(CustomerIdentified.event_type, data, firm=_firm(message, group, traits))
 
 
@@ -235,11 +233,11 @@ def _known_by(message: Json) -> list[str]:
     return list(filter(None, (reference("user", message.get("userId")), *inside, reference("anonymous", message.get("anonymousId")))))
 
 
-def _who(message: Json) -> str:
+def _who(message: Json) -> list[str]:
     found = _known_by(message)
     if not found:
         raise Refused(RejectReason.MISSING_REFERENCE, _WHO)
-    return found[0]
+    return found
 
 
 def _tracked(message: Json, receipt: Receipt, order: Order | None) -> _Said:
@@ -247,18 +245,18 @@ def _tracked(message: Json, receipt: Receipt, order: Order | None) -> _Said:
     if not isinstance(name, str) or not name:
         raise invalid("event", "the name of what happened is expected")
     properties = an_object(message.get("properties"), "properties")
-    who = _who(message)
+    names = _who(message)
     if name in orders.COMPLETED:
         deal = orders.bought(properties, receipt.currency)
     elif name in (orders.REFUNDED, orders.CANCELLED):
         deal = orders.given_back(name, properties, receipt.currency, order)
     else:
-        return _interaction(who, _kind(name), properties)
-    return _Said(deal.event_type, {"reference": who, **deal.data}, deal.name)
+        return _interaction(names, _kind(name), properties)
+    return _Said(deal.event_type, {"reference": names[0], **deal.data}, names, deal.name)
 
 
-def _interaction(who: str, kind: str, properties: Json) -> _Said:
-    return _Said(InteractionRecorded.event_type, {"reference": who, "kind": kind, "properties": scalars(properties)})
+def _interaction(names: Sequence[str], kind: str, properties: Json) -> _Said:
+    return _Said(InteractionRecorded.event_type, {"reference": names[0], "kind": kind, "properties": scalars(properties)}, names)
 
 
 def _kind(name: str) -> str:

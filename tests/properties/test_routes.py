@@ -151,6 +151,7 @@ def test_the_description_says_of_each_route_how_to_be_let_in(name: str) -> None:
             assert operation is None or operation.get("security", [{"shopify": []}]) == [{"shopify": []}]
             continue
         scopes = [scope.value for scope in said.scopes]
+        assert operation["responses"].keys() >= {"401", "403", "429"}, f"{method} {path} does not say how it refuses a key"
         assert operation["security"] == [{"bearer": scopes}, {"basic": scopes}]
         assert (
             "services" in operation["description"]

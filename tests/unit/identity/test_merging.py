@@ -102,6 +102,17 @@ def test_a_visitor_who_was_split_off_stays_apart_and_too_many_devices_are_refuse
     assert rules_of(decide([link("ann", "visitor", device), link("ann", "other", device)], few, named)[0]) == [Verdict.LIMIT_ANONYMOUS]
 
 
+@given(st.dictionaries(st.sampled_from("1234"), st.sampled_from("abc")), st.randoms(use_true_random=False))
+def test_whose_visitors_devices_were_does_not_depend_on_the_order_of_the_links(logins: dict[str, str], order: Any) -> None:
+    """Each device is one user's here; where several log in on one, the first has it."""
+    named = {**{user: {f"user:{user}": 0} for user in "abc"}, **{device: {f"anonymous:{device}": 0} for device in "1234"}}
+    links = [link(user, device, ("user", "anonymous")) for device, user in logins.items()] * 2
+    order.shuffle(links)
+    decisions, groups = decide(links, Rules(), named)
+    assert rules_of(decisions) == []
+    assert partition(groups, "abc") == {frozenset((user, *(device for device, owner in logins.items() if owner == user))) for user in "abc"}
+
+
 def test_a_limit_of_a_period_counts_what_came_within_it() -> None:
     day = 86_400_000_000
     rules = Rules(limits={"email": Limit(2, days=10)})

@@ -52,9 +52,9 @@ def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: 
     _add_clock(app, clock)
     add_problem_answers(app)
     _add_last_answer(app)
+    describe_access(app)
     app.add_middleware(Direct, routes=app)
     guard(app, gate or open_gate())
-    describe_access(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestMetrics)
     return app

@@ -110,10 +110,10 @@ def kind_of(reference: str) -> str:
 
 
 def system_of(reference: str) -> str:
-    """Who gives such references out: of users every system that puts its name and a stroke before its ids, of other kinds all together."""
+    """Who gives such references out: of users every system that puts its name and a slash before its ids, of other kinds all together."""
     kind, _, value = reference.partition(":")
-    system, stroke, _ = value.partition("/")
-    return f"{kind}:{system}/" if stroke and kind == "user" else kind
+    system, slash, _ = value.partition("/")
+    return f"{kind}:{system}/" if slash and kind == "user" else kind
 
 
 def limit_of(kind: str) -> Verdict:

@@ -71,7 +71,7 @@ def given_back(name: str, properties: Json, reporting: str, order: Order | None)
     """
     purchase = order_name(properties)
     currency = _currency(properties, reporting)
-    amount = _said_amount(properties, currency)
+    amount = _said_amount(name, properties, currency)
     is_whole = purchase is not None and (name == CANCELLED or amount is None)
     store = _store(properties)
     if amount is None:
@@ -84,11 +84,13 @@ def given_back(name: str, properties: Json, reporting: str, order: Order | None)
     return Deal(PurchaseRefunded.event_type, data, f"{purchase}/void" if is_whole else None)
 
 
-def _said_amount(properties: Json, currency: str) -> int | None:
-    said = next((name for name in _AMOUNTS if properties.get(name) is not None), None)
-    if said is not None:
+def _said_amount(name: str, properties: Json, currency: str) -> int | None:
+    """What is cancelled was worth what the same words said when it was bought; what is refunded is what a message says first."""
+    said = next((each for each in _AMOUNTS if properties.get(each) is not None), None)
+    if said is not None and name == REFUNDED:
         return _not_below_0(_amount(properties, said, currency), f"properties/{said}")
-    return sum(line["amount_minor"] for line in _paid(properties, currency)) if properties.get("products") else None
+    says_anything = said is not None or properties.get("products")
+    return sum(line["amount_minor"] for line in _paid(properties, currency)) if says_anything else None
 
 
 def _paid(properties: Json, currency: str) -> list[dict[str, Any]]:

@@ -99,11 +99,25 @@ def test_an_identify_gathers_references_traits_wishes_and_consents() -> None:
     assert (data(event)["traits"], data(event)["language"], data(event)["consents"]) == ({"name": "Ann"}, "th", consents)
 
 
-def test_a_cancelled_order_is_money_given_back_by_its_total_or_by_its_products() -> None:
+def test_a_cancelled_order_was_worth_what_the_same_words_said_when_it_was_bought() -> None:
     properties = {"order_id": "50314b8e", "products": ORDER["properties"]["products"]}  # type: ignore[index]
-    for said, minor in (({"total": Decimal("30.00")}, 3000), ({"revenue": 25}, 2500), ({}, 5997)):
-        event = translated({"event": "Order Cancelled", "userId": "7", "properties": {**properties, **said}})
+    for said, minor in (
+        ({"total": Decimal("30.00")}, 3000),
+        ({"revenue": 25}, 5997),
+        ({}, 5997),
+        ({"revenue": 25, "products": None}, 2500),
+    ):
+        order = {"event": "Order Cancelled", "userId": "7", "properties": {**properties, **said}}
+        event, purchase = translated(order), translated({**order, "event": "Order Completed"})
         assert (event.type, data(event)["amount_minor"]) == ("dear.PurchaseRefunded", minor)
+        assert sum(line.amount_minor for line in purchase.data.lines) == minor
+
+
+def test_a_refund_is_of_what_the_message_says_first() -> None:
+    properties = {"order_id": "50314b8e", "products": ORDER["properties"]["products"]}  # type: ignore[index]
+    for said, minor in (({"total": Decimal("30.00"), "revenue": 1}, 3000), ({"revenue": 25}, 2500), ({}, 5997)):
+        event = translated({"event": "Order Refunded", "userId": "7", "properties": {**properties, **said}})
+        assert (data(event)["amount_minor"], data(event)["purchase_id"]) == (minor, "order/50314b8e")
 
 
 @pytest.mark.parametrize(

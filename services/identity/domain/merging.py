@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
 
-from services.identity.domain.trust import Rules, Since, Verdict, kind_of, limit_of
+from services.identity.domain.trust import Rules, Since, Verdict, limit_of, system_of
 
 VISITOR = "anonymous"
 """The weak kind of reference that may link all the same: a device says nothing of who uses it, as long as nobody has said so."""
@@ -102,6 +102,11 @@ def _pairs(one: Iterable[str], other: Iterable[str]) -> set[Pair]:
     return {frozenset(pair) for pair in product(one, other)}
 
 
+def is_visitor(references: Iterable[str]) -> bool:
+    """Is it somebody whom nothing but devices names? Whoever logs in on one was the visitor; a device that is somebody's stays theirs."""
+    return all(reference.startswith(f"{VISITOR}:") for reference in references)
+
+
 def groups_after(decisions: Iterable[Decision]) -> Groups:
     """The groups that decisions lead to, in their order."""
     groups = Groups()
@@ -167,23 +172,14 @@ def _impossible(union: Group, asked: Asked, named: Mapping[str, Since], rules: R
 def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Verdict | None:
     if groups.forbid(*(groups.of(profile) for profile in asked.profiles)):
         return Verdict.SPLIT_BEFORE
-    if any(kind not in rules.merge_by and not _is_visitor(groups.of(profile), named) for profile, kind in _sides(asked)):
+    weak = [profile for profile, kind in zip(asked.profiles, asked.kinds, strict=True) if kind not in rules.merge_by]
+    if not all(is_visitor(together(groups.of(profile), named)) for profile in weak):
         return Verdict.WEAK_REFERENCE
     if len(union) > rules.profile_limit:
         return Verdict.LIMIT_PROFILES
     held = together(union, named)
-    broken = rules.broken(held, {kind_of(reference) for reference in held}, asked.kinds)
+    broken = rules.broken(held, {system_of(reference) for reference in held}, asked.kinds)
     return limit_of(broken) if broken else None
-
-
-def _sides(asked: Asked) -> Iterable[tuple[str, str]]:
-    """Each profile with the kind of the reference that names it."""
-    return zip(asked.profiles, asked.kinds, strict=True)
-
-
-def _is_visitor(group: Group, named: Mapping[str, Since]) -> bool:
-    """Is it somebody whom nothing but devices names? Whoever logs in on one was the visitor; a device that is somebody's stays theirs."""
-    return {kind_of(reference) for reference in together(group, named)} <= {VISITOR}
 
 
 def together(group: Iterable[str], named: Mapping[str, Since]) -> dict[str, int]:

@@ -95,10 +95,10 @@ def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: R
 def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, at: int) -> Verdict | None:
     """The limit that the new ones among these references would break."""
     profile = _meant(references, known)
-    kinds = {kind_of(each) for each in references if each not in known}
+    new = {system_of(each) for each in references if each not in known}
     # Those of them that the profile has may have come to it only now.
     own = {each: at for each in references if known.get(each, profile) == profile}
-    broken = rules.broken({**own, **held.get(profile, {})}, kinds, [system_of(each) for each in references]) if kinds else None
+    broken = rules.broken({**own, **held.get(profile, {})}, new, [system_of(each) for each in references]) if new else None
     return limit_of(broken) if broken else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most so many references of one kind, of users of one system: ever, or that were first named within so many days."""
+    """At most so many references of one kind: ever, or that were first named within so many days."""
 
     count: int
     days: int | None = None
@@ -79,26 +79,17 @@ class Rules:
         """Is it of a kind that says who somebody is? Where nothing merges by itself, the kinds that would."""
         return kind_of(reference) in (self.merge_by or DEFAULT_MERGE_BY)
 
-    def broken(self, held: Since, kinds: Collection[str], said: Sequence[str] = ()) -> str | None:
-        """The strongest of these kinds of which there are too many; `said` are the kinds, or systems, that one event names together."""
+    def broken(self, held: Since, systems: Collection[str], said: Sequence[str] = ()) -> str | None:
+        """The strongest kind of which there are too many of one of these systems; `said` are the systems of those that one event names."""
+        times: dict[str, list[int]] = {}
+        for reference, at in held.items():
+            times.setdefault(system_of(reference), []).append(at)
         for kind in REFERENCE_TYPES:
             limit = self.limits.get(kind)
-            if limit and kind in kinds and any(_is_broken(limit, kind, system, times, said) for system, times in _by_system(held, kind)):
+            of_kind = [each for each in times if kind_of(each) == kind and each in systems]
+            if limit and any(limit.is_broken_by(times[each], said.count(each)) for each in of_kind):
                 return kind
         return None
-
-
-def _by_system(held: Since, kind: str) -> Iterable[tuple[str, list[int]]]:
-    """The times of the references of a kind, apart for each system that gives them out."""
-    times: dict[str, list[int]] = {}
-    for reference, at in held.items():
-        if kind_of(reference) == kind:
-            times.setdefault(system_of(reference), []).append(at)
-    return times.items()
-
-
-def _is_broken(limit: Limit, kind: str, system: str, times: Collection[int], said: Sequence[str]) -> bool:
-    return limit.is_broken_by(times, max(said.count(kind), said.count(system)))
 
 
 NO_RULES = Rules(limits={})
@@ -110,10 +101,13 @@ def kind_of(reference: str) -> str:
 
 
 def system_of(reference: str) -> str:
-    """Who gives such references out: of users every system that puts its name and a slash before its ids, of other kinds all together."""
-    kind, _, value = reference.partition(":")
-    system, slash, _ = value.partition("/")
-    return f"{kind}:{system}/" if slash and kind == "user" else kind
+    """Who gives such references out, which limits count together: of users what comes before the last slash, of other kinds all together.
+
+    A shop and a till each have an id of their own for the same person.
+    """
+    kind = kind_of(reference)
+    system, slash, _ = reference.rpartition("/")
+    return system + slash if slash and kind == "user" else kind
 
 
 def limit_of(kind: str) -> Verdict:

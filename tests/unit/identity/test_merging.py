@@ -66,53 +66,6 @@ def test_two_users_are_two_people_and_no_event_makes_them_one_but_an_alias() -> 
     assert rules_of(decide([link("a", "b", ("user", "user"))], Rules(), named)[0]) == []
 
 
-def test_a_system_of_its_own_has_its_own_numbers_and_one_of_them_for_a_person() -> None:
-    named = {
-        "a": {"user:1": 0, "email:x@y.z": 0},
-        "b": {"user:shopify/1": 0},
-        "c": {"user:shopify/2": 0, "user:poslog/1": 0},
-    }
-    assert rules_of(decide([link("a", "b", ("email", "user"))], Rules(), named)[0]) == []
-    assert rules_of(decide([link("a", "b", ("email", "user")), link("b", "c", ("user", "email"))], Rules(), named)[0]) == [
-        Verdict.LIMIT_USER
-    ]
-    assert rules_of(decide([link("a", "c", ("email", "user"))], Rules(), named)[0]) == []
-
-
-def test_a_visitor_is_whoever_logs_in_on_the_device_first_and_a_device_that_is_somebodys_stays_theirs() -> None:
-    named = {
-        "ann": {"user:ann": 0},
-        "bob": {"user:bob": 0, "anonymous:2": 0},
-        "visitor": {"anonymous:1": 0},
-        "family": {"phone:+1": 0},
-    }
-    device = ("user", "anonymous")
-    decisions, groups = decide([link("ann", "visitor", device), link("bob", "visitor", device)], Rules(), named)
-    assert rules_of(decisions) == [Verdict.WEAK_REFERENCE]
-    assert partition(groups, named) == {frozenset(("ann", "visitor")), frozenset(("bob",)), frozenset(("family",))}
-    assert rules_of(decide([link("ann", "bob", device), link("ann", "family", device)], Rules(), named)[0]) == [Verdict.WEAK_REFERENCE] * 2
-
-
-def test_a_visitor_who_was_split_off_stays_apart_and_too_many_devices_are_refused() -> None:
-    named = {"ann": {"user:ann": 0}, "visitor": {"anonymous:1": 0}, "other": {"anonymous:2": 0}}
-    device = ("user", "anonymous")
-    split_off = [link("ann", "visitor", device), split("ann", "visitor"), link("ann", "visitor", device)]
-    assert rules_of(decide(split_off, Rules(), named)[0]) == [Verdict.SPLIT_BEFORE]
-    few = Rules(limits={"anonymous": Limit(1)})
-    assert rules_of(decide([link("ann", "visitor", device), link("ann", "other", device)], few, named)[0]) == [Verdict.LIMIT_ANONYMOUS]
-
-
-@given(st.dictionaries(st.sampled_from("1234"), st.sampled_from("abc")), st.randoms(use_true_random=False))
-def test_whose_visitors_devices_were_does_not_depend_on_the_order_of_the_links(logins: dict[str, str], order: Any) -> None:
-    """Each device is one user's here; where several log in on one, the first has it."""
-    named = {**{user: {f"user:{user}": 0} for user in "abc"}, **{device: {f"anonymous:{device}": 0} for device in "1234"}}
-    links = [link(user, device, ("user", "anonymous")) for device, user in logins.items()] * 2
-    order.shuffle(links)
-    decisions, groups = decide(links, Rules(), named)
-    assert rules_of(decisions) == []
-    assert partition(groups, "abc") == {frozenset((user, *(device for device, owner in logins.items() if owner == user))) for user in "abc"}
-
-
 def test_a_limit_of_a_period_counts_what_came_within_it() -> None:
     day = 86_400_000_000
     rules = Rules(limits={"email": Limit(2, days=10)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -54,9 +55,10 @@ def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: 
     _add_last_answer(app)
     describe_access(app)
     app.add_middleware(Direct, routes=app)
-    guard(app, gate or open_gate())
+    gate = gate or open_gate()
+    guard(app, gate)
     app.add_middleware(BodyLimit)
-    app.add_middleware(RequestMetrics)
+    app.add_middleware(RequestMetrics, routes=gate.routes)
     return app
 
 
@@ -147,10 +149,13 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 class RequestMetrics:
-    """Counts requests and their time by route, never by path: paths carry customers' ids."""
+    """Counts requests and their time by route, never by path: paths carry customers' ids.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    `routes`: endpoint -> path as it is known outside. The route that FastAPI leaves in the scope knows nothing of the routers it is in.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Mapping[Any, str]) -> None:
+        self._app, self._routes = app, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -167,6 +172,6 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, counting)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = self._routes.get(scope.get("endpoint"), "unmatched")
             REQUESTS.labels(scope["method"], route, status).inc()
             REQUEST_SECONDS.labels(route).observe(time.perf_counter() - began)

@@ -13,7 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 import mongoengine
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, BulkWriteError, ConnectionFailure, ExecutionTimeout, WaitQueueTimeoutError, WriteConcernError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConnectionFailure,
+    CursorNotFound,
+    ExecutionTimeout,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
 
 from shared.clock import BEGINNING
 from shared.streaming.errors import Unavailable
@@ -21,8 +29,9 @@ from shared.streaming.errors import Unavailable
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_AWAY = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError, WaitQueueTimeoutError)
-"""A write that a majority did not confirm may be rolled back: it counts as not written, and is written again."""
+_AWAY = (AutoReconnect, ConnectionFailure, CursorNotFound, ExecutionTimeout, WriteConcernError, WaitQueueTimeoutError)
+"""A write that a majority did not confirm may be rolled back: it counts as not written, and is written again. A cursor that was left
+alone for long is gone, and what it read is read again."""
 _DUPLICATE_KEY = 11000
 LOOKUP_SIZE = 25
 """Keys a lookup: the embedded database compares every document that it found with every key asked for."""
@@ -53,6 +62,12 @@ def connect(database: str, uri: str) -> MongoClient[Any]:
 def disconnect(database: str) -> None:
     """Forget a connection, so that a test can make another."""
     mongoengine.disconnect(alias=database)
+
+
+def collection_named(database: str, name: str) -> Collection[Any]:
+    """A collection of a service's own database that is no document's."""
+    collection: Collection[Any] = mongoengine.get_db(alias=database)[name]
+    return collection
 
 
 async def in_store(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -116,9 +131,7 @@ def refused_as_duplicates(write: Callable[[], object]) -> set[int]:
 def exchange_clock(database: str, at: datetime) -> datetime:
     """Store the newest time that this service has seen and return the newest that any of its processes stored."""
     kept = (
-        mongoengine.get_db(alias=database)["clock"].find_one_and_update(
-            {"_id": "clock"}, {"$max": {"at": at}}, upsert=True, return_document=True
-        )
+        collection_named(database, "clock").find_one_and_update({"_id": "clock"}, {"$max": {"at": at}}, upsert=True, return_document=True)
         or {}
     )
     newest: datetime = kept.get("at", BEGINNING)

@@ -15,6 +15,7 @@ from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.fast import fast_decoder
 from shared.contracts.privacy import PrivacyAnswered, PrivacyRequested
 from shared.contracts.topics import PRIVACY
+from shared.letters import Letters
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.records import Batch, Handler, Message, Publish
 
@@ -46,23 +47,27 @@ class Holder(Protocol):
         """Erase a profile and what is known of these references, which are keyed hashes."""
 
 
-def answer_privacy(service: str, holder: Holder, publish: Publish) -> Handler:
-    """The handler of privacy-v1 for a service that has something of customers."""
-    return partial(_on_requests, service=service, holder=holder, publish=publish)
+def answer_privacy(service: str, holder: Holder, publish: Publish, letters: Letters) -> Handler:
+    """The handler of privacy-v1 for a service that has something of customers, and the letters that it parks."""
+    return partial(_on_requests, service=service, holder=holder, publish=publish, letters=letters)
 
 
-async def _on_requests(batch: Batch, *, service: str, holder: Holder, publish: Publish) -> None:
+async def _on_requests(batch: Batch, *, service: str, holder: Holder, publish: Publish, letters: Letters) -> None:
     asked, rejects = read_batch(batch, PrivacyRequested.event_type)
     for event in asked:
-        counts, records = await _do(event.data, event.time, holder)
+        counts, records = await _do(event.data, event.time, holder, publish, letters)
         await publish(PRIVACY, answers(event, service, counts, records))
     if rejects:
         raise InvalidEvents(tuple(rejects))
 
 
-async def _do(asked: Any, at: datetime, holder: Holder) -> tuple[Counts, list[dict[str, Any]]]:
+async def _do(asked: Any, at: datetime, holder: Holder, publish: Publish, letters: Letters) -> tuple[Counts, list[dict[str, Any]]]:
     if asked.kind == "erasure":
-        return await holder.erase(asked.profile_id, asked.references), []
+        found = await holder.erase(asked.profile_id, asked.references)
+        # The key goes last: whoever dies before it erases again.
+        parked = await letters.about(partial(_mentions, asked.profile_id.encode()))
+        await letters.erase(parked, [asked.profile_id], publish)
+        return {**found, "dead_letters": len(parked)}, []
     if asked.kind == "objection":
         return await holder.object(asked.profile_id, at), []
     records = await holder.show(asked.profile_id)
@@ -70,6 +75,11 @@ async def _do(asked: Any, at: datetime, holder: Holder) -> tuple[Counts, list[di
     for each in records:
         counts[each["kind"]] = counts.get(each["kind"], 0) + 1
     return counts, records
+
+
+def _mentions(profile: bytes, text: bytes) -> bool:
+    """What services tell each other names profiles, and nobody otherwise."""
+    return profile in text
 
 
 def read_batch(batch: Batch, event_type: str) -> tuple[list[Any], list[Reject]]:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from shared.access.audit import AuditLog
 from shared.access.gate import Gate
@@ -71,9 +72,19 @@ def read_settings(model: type[Settings], name: str) -> Settings:
     try:
         return model()
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        print(f"dear {name}: invalid settings: {faults}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        sys.exit(EXIT_SETTINGS)
+        faults = "; ".join(_named(fault) for fault in error.errors())
+    except SettingsError as error:
+        # What is no JSON where JSON is expected; its text names the setting, the cause says where.
+        faults = f"{error}: {error.__cause__}"
+    print(f"dear {name}: invalid settings: {faults}", file=sys.stderr)  # noqa: T201 - there is no log yet
+    sys.exit(EXIT_SETTINGS)
+
+
+def _named(fault: Any) -> str:
+    """The setting as it is set, where the fault is of one, and what is wrong with it."""
+    setting, *inside = (str(each) for each in fault["loc"]) if fault["loc"] else ("",)
+    variable = setting if setting.isupper() or not setting else f"DEAR_{setting.upper()}"
+    return ": ".join(part for part in (".".join((variable, *inside)), fault["msg"]) if part)
 
 
 class Process:

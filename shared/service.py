@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from shared.access.keyring import LearnKeys
 from shared.contracts.topics import Topic
 from shared.streaming.errors import NotSent
-from shared.streaming.parking import OnPoison, nothing_to_note
+from shared.streaming.parking import OnPoison, Seal, leave_open, nothing_to_note
 from shared.streaming.records import Handler, Message, Publish
 
 
@@ -88,6 +88,8 @@ class Service:
     """Runs in the worker after the last batch was acknowledged."""
     hang_up: Callable[[], None] = field(default=nothing_to_hang_up)
     """Runs when the process begins to leave: ends the answers that would otherwise go on for ever."""
+    seal_letters: Seal = field(default=leave_open)
+    """Closes what is parked to whoever reads the topic."""
     on_poison: OnPoison = field(default=nothing_to_note)
     """Told of events that the handler fails on while their neighbours pass, before they are parked, and maybe again.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.access.keys import service_key
 from shared.clock import ClockMode
+from shared.retained import Retained
 
 PEPPER_LENGTH_MIN = 16
 
@@ -34,6 +36,8 @@ class Settings(BaseSettings):
     """Wraps the keys of what is sealed, and hashes what stands for erased references: the same for every process, in no database,
     and never changed."""
     log_level: str = "INFO"
+    retention_days: Annotated[dict[Retained, Annotated[int, Field(ge=1, le=36_500)]], NoDecode] = Field(default_factory=dict)
+    """How long each kind of data is kept; what is not named is kept for ever. The same for every service, which takes the kinds it has."""
     park_limit: Annotated[int, Field(ge=0)] = 500
     """More events than this parked within five minutes, and a tenth of all, stop the worker."""
     session_seconds: Annotated[float, Field(ge=1)] = 6.0
@@ -45,6 +49,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("retention_days", mode="before")
+    @classmethod
+    def _decode(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value) if value.strip() else {}
+        except ValueError as error:
+            raise ValueError(f'{value!r} is no JSON; kinds and days are expected, such as {{"interactions": 730}}') from error
 
     @field_validator("key_pepper", "master_key")
     @classmethod

@@ -44,7 +44,7 @@ Json = Annotated[bool, typer.Option("--json", help="For a program: JSON on stand
 Group = Annotated[str | None, typer.Option("--group", help="Only what this service parked.")]
 ImportFile = Annotated[Path, typer.Argument(help=".csv, .tsv, .ndjson, .jsonl (also with .gz) or .parquet.")]
 MappingFile = Annotated[Path | None, typer.Option("--mapping", help="TOML or JSON; without it the columns' names are guessed from.")]
-Source = Annotated[str | None, typer.Option("--source", help="Names the system that the file comes from: always the same name for it.")]
+Source = Annotated[str | None, typer.Option("--source", help="Names the system that the file comes from, the same in all its files.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would become of each row, and send nothing.")]
 Verdicts = Annotated[Path | None, typer.Option("--verdicts", help="A verdict for each row goes there; by default to FILE.verdicts.ndjson.")]
 Identity = Annotated[
@@ -157,7 +157,7 @@ def import_customers(
     file: ImportFile,
     mapping: MappingFile = None,
     source: Source = None,
-    as_of: Annotated[str | None, typer.Option("--as-of", help="When the rows were true, where no column says it: 2026-01-31.")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="When the rows were true that do not say it themselves: 2026-01-31.")] = None,
     dry_run: DryRun = False,
     verdicts: Verdicts = None,
     data_dir: DataDir = VAR,
@@ -165,7 +165,8 @@ def import_customers(
     as_json: Json = False,
 ) -> None:
     """Who somebody is, a row each. Rows that cannot be taken are named, their neighbours are taken; exit code 1 if there was one."""
-    from stack.importing.run import ImportOptions, run_import
+    from stack.importing.options import ImportOptions
+    from stack.importing.run import run_import
 
     raise typer.Exit(run_import(ImportOptions("customers", file, mapping, source, as_of, verdicts, dry_run, as_json, data_dir, kafka)))
 
@@ -183,7 +184,8 @@ def import_purchases(
     as_json: Json = False,
 ) -> None:
     """Purchases, a row each or a row for each line of a receipt."""
-    from stack.importing.run import ImportOptions, run_import
+    from stack.importing.options import ImportOptions
+    from stack.importing.run import run_import
 
     raise typer.Exit(run_import(ImportOptions("purchases", file, mapping, source, None, verdicts, dry_run, as_json, data_dir, kafka)))
 
@@ -201,7 +203,8 @@ def import_interactions(
     as_json: Json = False,
 ) -> None:
     """What customers did besides buying, a row each."""
-    from stack.importing.run import ImportOptions, run_import
+    from stack.importing.options import ImportOptions
+    from stack.importing.run import run_import
 
     raise typer.Exit(run_import(ImportOptions("interactions", file, mapping, source, None, verdicts, dry_run, as_json, data_dir, kafka)))
 

@@ -105,6 +105,10 @@ class DataDirectory:
         """The same, made at the first start: for our eyes only."""
         return self._make_secret(PEPPER)
 
+    def read_master_key(self) -> bytes | None:
+        """What its stack's texts are sealed under; None before the first start."""
+        return self._read_secret(MASTER_KEY)
+
     def make_master_key(self) -> str:
         """The secret that stands between erased references and whoever has the database; made at the first start, too."""
         return self._make_secret(MASTER_KEY)

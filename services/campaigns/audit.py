@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
 
 from services.campaigns import metrics
 from services.campaigns.domain.loyalty import Rule, earn_rules, right_points
@@ -55,26 +53,6 @@ class LedgerAudit:
             standing[program, status] += count
         for (program, status), count in standing.items():
             metrics.OFFERS.labels(program, status).set(count)
-
-
-class BesideTheStream:
-    """Work for a timer that takes longer than a timer may hold up the stream: started by it, awaited by nobody but `stop`."""
-
-    def __init__(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        self._work = work
-        self._running: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Start it, unless the last one still runs. Raises what the last one raised."""
-        if self._running is None or self._running.done():
-            last, self._running = self._running, asyncio.create_task(self._work())
-            if last is not None:
-                last.result()
-
-    async def stop(self) -> None:
-        """Let it end."""
-        if self._running is not None:
-            await asyncio.wait([self._running])
 
 
 def _unbalanced_points(profile: str, rules: list[Rule]) -> int:

@@ -9,20 +9,21 @@ from services.identity import store
 from services.identity.api import create_router
 from services.identity.api.keys import roster
 from services.identity.clerk import Clerk, on_privacy
-from services.identity.erasing import ReadLetters
+from services.identity.domain.mentions import owner_of
 from services.identity.handlers import Desk, on_activity, on_customer_updates, on_poison
 from services.identity.known import Known
 from services.identity.recovery import FirstOffset, SourcePartitions, begin
-from services.identity.retention import Retention
+from services.identity.retention import rules
 from services.identity.settings import IdentitySettings
-from services.identity.store import vault
-from services.identity.store.vault import Vault
 from shared.clock import Clock, WallClock
 from shared.contracts.topics import CUSTOMER_UPDATES, DEAD_LETTERS, INTERACTIONS, PRIVACY, PURCHASES
+from shared.letters import Letters, ReadLetters
 from shared.mongo import in_store
 from shared.privacy import reference_digest
+from shared.retention import STEP_SECONDS, Retention
 from shared.service import Publisher, Service, Timer
 from shared.streaming.reader import first_of_partition, read_topic
+from shared.vault import use
 
 SETTINGS = IdentitySettings
 
@@ -38,10 +39,17 @@ def build(
     wall = WallClock()
     digest = partial(reference_digest, settings.master) if settings.master else None
     known = Known(settings.reference_cache, digest)
-    desk = Desk(publisher.publish, known, settings.reporting_currency, clock, wall, settings.naming, settings.rules)
-    vault.use(Vault(settings.master))
-    letters = read_letters or partial(read_topic, settings.kafka_bootstrap_servers, DEAD_LETTERS)
+    owner = partial(owner_of, naming=settings.naming, digest=digest)
+    desk = Desk(publisher.publish, known, settings.reporting_currency, clock, wall, settings.naming, settings.rules, owner)
+    vault = use("identity", settings.master)
+    read = read_letters or partial(read_topic, settings.kafka_bootstrap_servers, DEAD_LETTERS)
+    letters = Letters("identity", vault, read, owner)
     clerk = Clerk(publisher.publish, wall, settings.privacy_rules, digest, letters)
+    retention = Retention("identity", settings.retention_days, rules(clock, wall), wall)
+
+    async def stop() -> None:
+        await clerk.stop()
+        await retention.stop()
 
     async def start(topic_ids: Mapping[str, str]) -> None:
         await in_store(store.prepare)
@@ -57,9 +65,10 @@ def build(
         },
         api=create_router(publisher, settings, clock, wall),
         partitions=SourcePartitions(desk, first_offset or partial(first_of_partition, settings.kafka_bootstrap_servers)),
-        timers=(Timer(1.0, clerk.start), Timer(5.0, Retention(settings.retention_days, clock, wall).tick)),
+        timers=(Timer(1.0, clerk.start), Timer(STEP_SECONDS, retention.start)),
         start=start,
-        stop=clerk.stop,
+        stop=stop,
         learn_keys=roster,
+        seal_letters=letters.seal,
         on_poison=partial(on_poison, desk=desk),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from services.identity.domain.customers import CustomerState, as_published, moment, oldest, seen_as
+from services.identity.domain.customers import CustomerState, as_published, moment, oldest, references_in_use, retired_references, seen_as
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.privacy import Request
 from services.identity.store import customers, merges, timeline
@@ -49,7 +49,8 @@ def build(request: Request, consents: Records, answered: Iterable[Mapping[str, A
         write("README.txt", _README.format(request_id=request.request_id, at=at.date().isoformat()))
         if state is not None:
             rows = _profile_rows(state)
-            profile = {**as_published(state).model_dump(mode="json"), "said": rows}
+            more = {"retired_references": retired_references(state), "said": rows}
+            profile = {**as_published(state).model_dump(mode="json"), **more}
             write("profile.json", json.dumps(profile, indent=2, ensure_ascii=False))
             write("profile.csv", _csv(rows))
         for name, records in sorted(tables.items()):
@@ -73,7 +74,9 @@ def _decision(kept: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _profile_rows(state: CustomerState) -> list[Mapping[str, Any]]:
     """References, and each value with its source and time; of decision makers and assets one is named by kind, id and field."""
-    rows: list[Mapping[str, Any]] = [{"what": "reference", "value": each} for each in sorted(state.references)]
+    rows: list[Mapping[str, Any]] = [{"what": "reference", "value": each} for each in references_in_use(state)]
+    for each in retired_references(state):
+        rows.append({"what": "retired reference", "value": each, "said_at": moment(state.called.retired[each]).isoformat()})
     details = {" ".join(of): said for of, said in state.details.items()}
     for name, said in (*sorted({**state.traits, **state.wishes}.items()), *sorted(details.items())):
         source = said.by.partition(SEPARATOR)[0]

@@ -10,17 +10,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from services.identity import archive, metrics, petition
+from services.identity import archive, inactive, metrics, petition
 from services.identity.consents import consent_history
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.graves import Digest
 from services.identity.domain.privacy import APPENDING, Kind, Request, Rules, State, proof, rounds_of, waiting_for
-from services.identity.erasing import ReadLetters, erase_here
+from services.identity.erasing import erase_here
 from services.identity.store import privacy, timeline
 from shared.clock import Clock
 from shared.contracts.envelope import derived_id, envelope
 from shared.contracts.privacy import PrivacyAnswered, PrivacyRequested
 from shared.contracts.topics import CUSTOMER_UPDATES, PRIVACY
+from shared.letters import Letters
 from shared.mongo import in_store
 from shared.privacy import read_batch
 from shared.streaming.errors import InvalidEvents, Unavailable
@@ -34,13 +35,15 @@ ASK_AGAIN = timedelta(seconds=30)
 AT_ONCE = 20
 _ERASED = {"erased_meanwhile": True}
 """How a request ends whose customer is erased before it is met."""
+_HEARD_OF = {"heard_of_meanwhile": True}
+"""How the request of a retention rule ends whose customer is heard of before work on it begins."""
 
 
 class Clerk:
     """A timer that works beside the stream: an archive takes longer than a batch may wait."""
 
-    def __init__(self, publish: Publish, wall: Clock, rules: Rules, digest: Digest | None, read_letters: ReadLetters) -> None:
-        self._publish, self._wall, self._rules, self._digest, self._read_letters = publish, wall, rules, digest, read_letters
+    def __init__(self, publish: Publish, wall: Clock, rules: Rules, digest: Digest | None, letters: Letters) -> None:
+        self._publish, self._wall, self._rules, self._digest, self._letters = publish, wall, rules, digest, letters
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -86,6 +89,9 @@ class Clerk:
 
     async def _begin(self, request: Request, document: Mapping[str, Any]) -> None:
         """Settle whom this round is about, in one write, and go to work. What is done in the round then follows from what is written."""
+        if await in_store(inactive.is_heard_of_again, request):
+            await self._close(request, **_HEARD_OF)
+            return
         begun = await in_store(petition.begun, request, document.get("changes"))
         if begun is None:
             await self._close(request, **_ERASED)
@@ -110,7 +116,7 @@ class Clerk:
     async def _do_our_part(self, request: Request, document: Mapping[str, Any]) -> None:
         if request.kind is Kind.ERASURE:
             assert self._digest is not None  # The API refuses an erasure where there is no key.
-            await erase_here(request, self._digest, self._publish, self._read_letters)
+            await erase_here(request, self._digest, self._publish, self._letters)
         # Said as any source says it; the ids are the request's, so that each counts once.
         said = [Message(reference.encode(), event.encode()) for _, reference, event in document.get("events") or ()]
         if said:

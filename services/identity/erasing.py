@@ -6,27 +6,24 @@ what was counted before it was deleted is counted once.
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.graves import Digest, Grave
-from services.identity.domain.mentions import mentions, needles_of
+from services.identity.domain.mentions import key_of, mentions, needles_of
 from services.identity.domain.privacy import APPENDING, Request
 from services.identity.merging import to_publish
 from services.identity.people import announce
-from services.identity.store import customers, graves, merges, names, outcomes, privacy, references, timeline, vault
-from shared.contracts.dead_letters import EventParked
-from shared.contracts.envelope import Event
-from shared.contracts.topics import CUSTOMERS, DEAD_LETTERS
+from services.identity.store import customers, graves, merges, names, outcomes, positions, privacy, references, timeline
+from shared.contracts.topics import CUSTOMER_UPDATES, CUSTOMERS
+from shared.letters import Letters
 from shared.mongo import in_store
-from shared.streaming.records import Message, Publish, Record
-
-ReadLetters = Callable[[], AsyncIterator[Sequence[Record]]]
-"""Everything that is in dead-letters-v1 now. Raises Unavailable."""
+from shared.streaming.records import Message, Publish
+from shared.vault import vault_of
 
 
 class _References(msgspec.Struct):
@@ -49,16 +46,16 @@ class Findings:
     counts: Mapping[str, int]
 
 
-async def erase_here(request: Request, digest: Digest, publish: Publish, read_letters: ReadLetters) -> Findings:
+async def erase_here(request: Request, digest: Digest, publish: Publish, letters: Letters) -> Findings:
     """Erase a customer, all of its profiles, from identity's database and from the topics that keep the last word. Raises Unavailable."""
     found = await in_store(_find, request)
     needles = (*needles_of(found.references), *(each.encode() for each in request.members))
     texts = await in_store(_texts_that_mention, needles)
-    letters = await _letters_that_mention(needles, read_letters)
-    counts = {**found.counts, "outcomes": len(texts), "dead_letters": len(letters)}
+    parked = await letters.about(partial(mentions, needles=needles))
+    counts = {**found.counts, "outcomes": len(texts), "dead_letters": len(parked)}
     await in_store(_note, request.request_id, counts)
     await in_store(_bury, request, found.references, digest)
-    await publish(DEAD_LETTERS, [Message(key, None) for key in letters])
+    await letters.erase(parked, [key_of(each, digest) for each in found.references], publish)
     await in_store(_delete, request, found.references, texts)
     await announce(await in_store(_left_behind, request.members), publish)
     await publish(CUSTOMERS, [Message(each.encode(), None) for each in request.members])
@@ -76,7 +73,9 @@ def _left_behind(members: Collection[str]) -> list[CustomerState]:
 
 
 def _find(request: Request) -> Findings:
-    told = {reference for state in customers.load(request.members).values() for reference in state.references}
+    states = customers.load(request.members).values()
+    told = {reference for state in states for reference in state.references}
+    retired = {reference for state in states for reference in state.called.retired}
     named: set[str] = set()
     event_count = 0
     for page in timeline.of_profiles(request.members):
@@ -84,7 +83,10 @@ def _find(request: Request) -> Findings:
         for each in page:
             named |= _references_in(bytes(each["event"]))
     # An event may name somebody else, too, whose reference stayed with them.
-    owned = {reference for reference, profile in references.profiles_of(named).items() if profile in request.members}
+    owners = references.profiles_of(named | retired)
+    owned = {reference for reference, profile in owners.items() if profile in request.members}
+    # What they said to be theirs no more may come late, and nobody has it yet.
+    owned |= retired - owners.keys()
     statements = len(customers.statements_of(request.members))
     worded = sum(bool(each["evidence"]) for each in merges.about(request.members))
     counts = {
@@ -110,47 +112,33 @@ def _bury(request: Request, own: Collection[str], digest: Digest) -> None:
     """Some events have graves of their own.
 
     Of those are what happened later by its own time, as a till's clock may say that is ahead, and what names somebody else, too, whose
-    it would become if it came again.
+    it would become if it came again; also forms that were emptied, as nobody knows any more whom they name.
     """
     # What was asked to be corrected for them may still be on its way, and is dated after all that was said of them.
     appending = [each["requested_at"] for each in privacy.of_profiles(request.members) if each["kind"] in APPENDING]
     until = microseconds(max((request.requested_at, *appending)))
     events = (each for page in timeline.of_profiles(request.members) for each in page)
     buried = [each["_id"] for each in events if each["at"] > until or not _references_in(bytes(each["event"])) <= set(own)]
+    forms = positions.logs_of(CUSTOMER_UPDATES.name)
+    buried += [each["_id"] for each in timeline.emptied(request.members) if each["origin"].rsplit("/", 2)[0] in forms]
     digests = [digest(reference) for reference in own]
     privacy.note_digests(request.request_id, digests)
     graves.bury(digests, map(digest, buried), Grave(until, request.request_id))
 
 
 def _texts_that_mention(needles: Sequence[bytes]) -> list[str]:
-    return [found for found, text in outcomes.sent_texts() if mentions(text, needles)]
+    return [found for found, text in outcomes.sent_texts() if text is None or mentions(text, needles)]
 
 
-async def _letters_that_mention(needles: Sequence[bytes], read_letters: ReadLetters) -> list[bytes]:
-    found: dict[bytes, bool] = {}
-    async for records in read_letters():
-        for record in records:
-            if record.key is not None:
-                found[record.key] = record.value is not None and _letter_mentions(record.value, needles)
-    return [key for key, is_about in found.items() if is_about]
-
-
-def _letter_mentions(value: bytes, needles: Sequence[bytes]) -> bool:
-    parked = Event[EventParked].model_validate_json(value).data
-    encoded = (parked.key_base64, parked.value_base64, *(each for _, each in parked.headers))
-    texts = [b64decode(each) for each in encoded if each]
-    return any(mentions(text, needles) for text in (*texts, parked.detail.encode()))
-
-
-def _delete(request: Request, own: Iterable[str], texts: Iterable[str]) -> None:
+def _delete(request: Request, own: Collection[str], texts: Iterable[str]) -> None:
     references.erase(own, request.members)
+    customers.forget_elsewhere(own)
     # What people wrote when they merged or split them, whoever's event it is.
     timeline.erase(timeline.named(each["event"] for each in merges.about(request.members) if not each["kinds"]))
     merges.forget_words(request.members)
     outcomes.erase_texts(texts)
     # The keys first: from here on no copy of the timeline, wherever it lies, has their words.
-    vault.destroy(request.members)
-    vault.in_use().forget()
+    vault_of("identity").destroy(request.members)
     for events in timeline.sealed_or_not(request.members):
         timeline.erase(events)
     customers.erase_statements(request.members)

@@ -11,23 +11,26 @@ from services.identity import metrics
 from services.identity.domain.anonymous import anonymous_sale
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.duplicates import Arrival, Kept, classify
-from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR
+from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR, SourceEvent
 from services.identity.domain.merging import Action, Asked, Decision
-from services.identity.domain.references import Naming
+from services.identity.domain.references import Naming, is_address
 from services.identity.domain.resolution import Resolution
 from services.identity.domain.trust import Rules, Verdict
 from services.identity.intake import Incoming, Intake, Settled, put_back, read_batch
 from services.identity.known import Known
 from services.identity.merging import asked_by, decide, to_publish
 from services.identity.people import Said, announce, attach, expect, learn, without_erased, worth_telling
-from services.identity.store import customers, graves, names, outcomes, positions, timeline, vault
+from services.identity.store import customers, graves, names, outcomes, positions, timeline
 from services.identity.store.outcomes import Outcome, Parked
 from shared.clock import Clock
 from shared.contracts.topics import CUSTOMER_EVENTS, PURCHASES
+from shared.letters import OwnerOf
 from shared.mongo import in_store
 from shared.streaming.errors import InvalidEvents, Reject
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Batch, Message, Position, Publish, origin_header
+from shared.streaming.settling import POISON
+from shared.vault import vault_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Desk:
     """Replayed events, too, are no later than today."""
     naming: Naming
     rules: Rules
+    owner_of: OwnerOf
+    """Whose key what cannot be read is sealed under."""
 
 
 async def on_activity(batch: Batch, desk: Desk) -> None:
@@ -89,7 +94,7 @@ async def _read(batch: Batch, desk: Desk) -> Intake:
 def _before_reading(batch: Batch, known: Known) -> dict[int, Parked]:
     """What was parked of the batch already, and whether somebody was erased since the last one."""
     if known.notice(graves.load):
-        vault.in_use().forget()
+        vault_of("identity").forget()
     return outcomes.parked_between(batch.topic_id, batch.partition, batch.records[0].offset, batch.records[-1].offset)
 
 
@@ -98,17 +103,20 @@ async def _keep(batch: Batch, incoming: Sequence[Incoming], resolutions: Sequenc
     began = time.perf_counter()
     profiles = [resolution.profile if resolution else None for resolution in resolutions]
     entries = [_entry(each, profile, passed_on) for each, profile in zip(incoming, profiles, strict=True)]
-    kept = await in_store(_insert, batch, entries)
+    kept = await in_store(_insert, batch, entries, incoming)
     metrics.TIMELINE_SECONDS.observe(time.perf_counter() - began)
     arrivals = classify(incoming, kept, profiles)
     return [_settled(each, profile, arrival, kept) for each, profile, arrival in zip(incoming, profiles, arrivals, strict=True)]
 
 
-def _insert(batch: Batch, entries: Sequence[timeline.Entry]) -> dict[str, Kept]:
-    """Purchases are facts of the shop and stay as they are; what people say, of themselves or otherwise, is sealed."""
-    if batch.topic != PURCHASES.name:
-        timeline.seal([each for each in entries if each.document["profile"] is not None])
+def _insert(batch: Batch, entries: Sequence[timeline.Entry], incoming: Sequence[Incoming]) -> dict[str, Kept]:
+    """Purchases are facts of the shop and stay as they are, unless an address names the buyer; what people say is sealed."""
+    timeline.seal([entry for entry, each in zip(entries, incoming, strict=True) if _is_personal(batch.topic, entry, each.event)])
     return timeline.insert(batch.topic_id, batch.partition, entries)
+
+
+def _is_personal(topic: str, entry: timeline.Entry, event: SourceEvent) -> bool:
+    return entry.document["profile"] is not None and (topic != PURCHASES.name or any(map(is_address, event.references)))
 
 
 def _settled(incoming: Incoming, profile: str | None, arrival: Arrival, kept: Mapping[str, Kept]) -> Settled:
@@ -155,7 +163,7 @@ async def _tell(settled: Sequence[Settled], owners: dict[str, str], desk: Desk) 
     if not said:
         return []
     await in_store(customers.add_statements, [(each.event, each.profile) for each in said])
-    states = await in_store(learn, said, owners)
+    states = await in_store(learn, said, owners, desk.known.graves)
     _remember_first_seen(said, desk.known)
     return states
 
@@ -190,24 +198,29 @@ async def _decide(
     for each, resolution in zip(counting, resolutions, strict=True):
         questions, at_once = asked_by(each.incoming.event, resolution, owners, desk.rules) if resolution else ([], {})
         asked += [(each, question) for question in questions]
-        refused += [_refused(each, rule, index) for index, rule in at_once.items()]
+        refused += [_refused(each, rule, index, why=_WHY.get(rule, _LEFT_OUT)) for index, rule in at_once.items()]
     decided = await in_store(decide, [question for _, question in asked], desk.rules, desk.clock.now())
     by_question = {decision.asked.id: decision for decision in decided}
     for each, question in asked:
         decision = by_question.get(question.id)
         if decision is not None and decision.action is Action.REFUSED:
-            refused.append(_refused(each, decision.rule, int(question.id.rpartition(SEPARATOR)[2])))
+            index, why = int(question.id.rpartition(SEPARATOR)[2]), _WHY.get(decision.rule, _WHY_NOT)
+            refused.append(_refused(each, decision.rule, index, why=why, profiles=question.profiles))
     return decided, refused
 
 
-def _refused(settled: Settled, rule: Verdict, index: int) -> Outcome:
+def _refused(settled: Settled, rule: Verdict, index: int, *, why: str, profiles: tuple[str, ...] = ()) -> Outcome:
     if settled.arrival is Arrival.FIRST:
         metrics.MERGES_REFUSED.labels(rule.value).inc()
-    return Outcome("merge_refused", rule.value, _WHY.get(rule, _WHY_NOT).format(index=index), settled.origin, str(index))
+    detail, named = why.format(index=index), settled.incoming.key
+    return Outcome("merge_refused", rule.value, detail, settled.origin, str(index), named=named, profiles=profiles)
 
 
+_LEFT_OUT = "reference {index} of the event was left out: with it the customer would have more of its kind than limits allow"
 _WHY_NOT = "reference {index} of the event belongs to another profile and stays there"
 _WHY = {
+    Verdict.MERGES_OFF: _WHY_NOT,
+    Verdict.WEAK_REFERENCE: _WHY_NOT,
     Verdict.UNKNOWN_PROFILE: "there is no such profile",
     Verdict.ERASED: "who is meant by reference {index} of the event, or was asked about, was erased",
     Verdict.NOT_ITS_PROFILES: "the customer does not have these profiles, or has no others",
@@ -220,7 +233,7 @@ def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: l
     A dead letter that was put back is no new event. It counts as what became of it this time, and its note goes after it was counted:
     dying in between changes nothing, for a position is counted once. Where there is no note any more, it counted before.
     """
-    noted += [_quarantined(each.incoming) for each in settled if each.arrival is Arrival.QUARANTINED]
+    noted += [_quarantined(each) for each in settled if each.arrival is Arrival.QUARANTINED]
     _note_parked(batch, intake.rejects, intake.put_back, noted, desk)
     ended: dict[int, str | None] = dict.fromkeys((each.offset for each in intake.rejects), None)
     waiting = outcomes.still_parked(intake.put_back.values()) if intake.put_back else set()
@@ -238,20 +251,23 @@ def _conclude(batch: Batch, intake: Intake, settled: Sequence[Settled], noted: l
 
 def _note_parked(batch: Batch, rejects: Sequence[Reject], put_back: Mapping[int, str], noted: list[Outcome], desk: Desk) -> None:
     """Note what is to be parked, with its bytes: dead letters go with their log."""
-    values = {record.offset: record.value for record in batch.records} if rejects else {}
+    found = {record.offset: record for record in batch.records} if rejects else {}
     for reject in rejects:
         if reject.offset in put_back:
             outcomes.park_again(put_back[reject.offset], reject.reason, reject.detail)
             continue
         origin = timeline.origin_of(batch.topic_id, batch.partition, reject.offset)
-        event = (values[reject.offset] or b"")[:EVENT_LIMIT_BYTES]
-        noted.append(Outcome(outcomes.PARKED, reject.reason, reject.detail, origin, event=event))
+        record = found[reject.offset]
+        event, owner = (record.value or b"")[:EVENT_LIMIT_BYTES], desk.owner_of(record.key)
+        # What a handler failed with may quote the event: the letter has it, sealed.
+        detail = reject.detail.partition(":")[0] if reject.reason == POISON else reject.detail
+        noted.append(Outcome(outcomes.PARKED, reject.reason, detail, origin, event=event, owner=owner))
     outcomes.note(noted, desk.clock.now())
 
 
-def _quarantined(incoming: Incoming) -> Outcome:
-    detail = "this source and id named another event before"
-    return Outcome("quarantined", "other_content", detail, incoming.origin, event=incoming.event.value)
+def _quarantined(settled: Settled) -> Outcome:
+    detail, event, origin = "this source and id named another event before", settled.incoming.event, settled.incoming.origin
+    return Outcome("quarantined", "other_content", detail, origin, event=event.value, owner=settled.profile, named=event.key)
 
 
 def _message(settled: Settled) -> Message:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from services.identity import metrics
+from services.identity.domain.called import Called
 from services.identity.domain.customers import CustomerState, seen_as
 from services.identity.domain.events import SEPARATOR, SourceEvent
 from services.identity.domain.merging import Action, Asked, Decision, Group, Groups, decide_all, groups_after, prejudged, together
 from services.identity.domain.resolution import Resolution
-from services.identity.domain.trust import Rules, Since, Verdict, kind_of
+from services.identity.domain.trust import Rules, Verdict, kind_of, system_of
 from services.identity.store import customers, merges, references
 from shared.contracts.customers import MergeRequested, SplitRequested
 
@@ -27,23 +29,23 @@ def asked_by(event: SourceEvent, resolution: Resolution, owners: Mapping[str, st
     refused = {event.references.index(each.reference): each.rule for each in resolution.demoted}
     asked = []
     for reference in resolution.elsewhere:
-        kinds = (_strongest_kind(event, resolution, owners), kind_of(reference))
+        named = (_strongest(resolution, owners), reference)
         index = event.references.index(reference)
-        if (rule := prejudged(kinds, rules)) is not None:
+        if (rule := prejudged([*map(kind_of, named)], rules)) is not None:
             refused[index] = rule
         else:
-            asked.append(_link(event, index, (resolution.profile, owners[reference]), kinds))
+            asked.append(_link(event, index, (resolution.profile, owners[reference]), named))
     return asked, refused
 
 
-def _strongest_kind(event: SourceEvent, resolution: Resolution, owners: Mapping[str, str]) -> str:
+def _strongest(resolution: Resolution, owners: Mapping[str, str]) -> str:
     """Of the references by which the event names the profile that it means."""
-    own = [each for each in resolution.trusted if owners.get(each) == resolution.profile]
-    return kind_of(own[0])
+    return next(each for each in resolution.trusted if owners.get(each) == resolution.profile)
 
 
-def _link(event: SourceEvent, index: int, profiles: tuple[str, str], kinds: tuple[str, str]) -> Asked:
-    return Asked(question_of(event, index), event.key, profiles, kinds, at=event.at_us, by=event.source)
+def _link(event: SourceEvent, index: int, profiles: tuple[str, str], named: tuple[str, str]) -> Asked:
+    kinds, said = tuple(map(kind_of, named)), tuple(map(system_of, named))
+    return Asked(question_of(event, index), event.key, profiles, kinds, at=event.at_us, by=event.source, said=said)
 
 
 def _requested(event: SourceEvent) -> Asked:
@@ -96,9 +98,12 @@ def _groups_with_vetoes(profiles: Collection[str]) -> Groups:
     return groups_after(merges.concerning({member for profile in profiles for member in groups.of(profile)}))
 
 
-def _named(states: Mapping[str, CustomerState]) -> dict[str, Since]:
+def _named(states: Mapping[str, CustomerState]) -> dict[str, Called]:
     # What was kept before times were has none: it is older than all that has.
-    return {profile: {**dict.fromkeys(state.references, 0), **state.since} for profile, state in states.items()}
+    return {
+        profile: replace(state.called, since={**dict.fromkeys(state.references, 0), **state.called.since})
+        for profile, state in states.items()
+    }
 
 
 def _count(decisions: Iterable[Decision]) -> None:
@@ -107,7 +112,7 @@ def _count(decisions: Iterable[Decision]) -> None:
             metrics.MERGES.labels(each.action.value, each.rule.value).inc()
 
 
-def held_by(profiles: Collection[str]) -> dict[str, Since]:
+def held_by(profiles: Collection[str]) -> dict[str, Called]:
     """What the customers of these profiles are called."""
     groups = groups_of(profiles)
     everyone = {member for profile in profiles for member in groups.get(profile, (profile,))}
@@ -171,5 +176,7 @@ def meant_by(reference: str) -> CustomerState | None:
 def homes_of(profiles: Collection[str]) -> dict[str, CustomerState]:
     """The customer that each of these profiles belongs to."""
     seen = published_as(profiles)
-    homes = published_as({state.merged_into for state in seen.values() if state.merged_into is not None})
+    away = {state.merged_into for state in seen.values() if state.merged_into is not None}
+    # Somebody may decide between two looks: a home that was merged meanwhile is looked for again.
+    homes = homes_of(away) if away else {}
     return {profile: homes.get(state.merged_into, state) if state.merged_into is not None else state for profile, state in seen.items()}

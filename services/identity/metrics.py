@@ -27,5 +27,4 @@ OCCURRED_TO_KEPT_SECONDS = Histogram("dear_occurred_to_kept_seconds", "From the 
 IGNORED = Counter("dear_events_ignored_total", "Messages that the edge understood and that change nothing, by reason.", ["reason"])
 WAITING = Gauge("dear_ingest_waiting_events", "Events that wait for the broker in this process.")
 INGESTED = Counter("dear_ingest_requests_total", "Requests to the ingest edge, by way in and by answer.", ["way", "status"])
-RETIRED = Counter("dear_retired_total", "What retention rules emptied or deleted, by kind of data.", ["kind"])
 PRIVACY_DONE = Counter("dear_privacy_requests_total", "Privacy requests that were done, by kind.", ["kind"])

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.identity import metrics
-from services.identity.domain.customers import CustomerState, announcement, join, microseconds, what_it_says
+from services.identity.domain.called import Called
+from services.identity.domain.customers import CustomerState, announcement, join, microseconds, what_it_calls_them, what_it_says
 from services.identity.domain.duplicates import Arrival
 from services.identity.domain.events import REQUESTS, SourceEvent
 from services.identity.domain.graves import Graves
-from services.identity.domain.resolution import Demoted, Resolution, resolve
-from services.identity.domain.trust import Rules, Since, Verdict
+from services.identity.domain.resolution import Demoted, Held, Resolution, resolve
+from services.identity.domain.trust import Rules, Verdict
 from services.identity.intake import Incoming, Intake, Settled
 from services.identity.known import Known
 from services.identity.merging import held_by, published_as
@@ -46,7 +47,7 @@ async def expect(events: Sequence[SourceEvent], known: Known, rules: Rules) -> l
     return resolutions
 
 
-async def _held(events: Iterable[SourceEvent], profiles: Mapping[str, str]) -> dict[str, Since]:
+async def _held(events: Iterable[SourceEvent], profiles: Mapping[str, str]) -> dict[str, Called]:
     """What those are called whom events may call something new."""
     asked = {
         profiles[reference]
@@ -59,7 +60,7 @@ async def _held(events: Iterable[SourceEvent], profiles: Mapping[str, str]) -> d
 
 
 def resolve_all(
-    events: Iterable[SourceEvent], profiles: Mapping[str, str], rules: Rules, held: Mapping[str, Since], graves: Graves
+    events: Iterable[SourceEvent], profiles: Mapping[str, str], rules: Rules, held: Held, graves: Graves
 ) -> tuple[list[Resolution | None], dict[str, str]]:
     """Resolve in order, each event knowing what those before it added; also returns all that they add."""
     view, called = dict(profiles), dict(held)
@@ -67,13 +68,14 @@ def resolve_all(
     for event in events:
         resolution = _resolve(event, view, rules, called, graves)
         resolutions.append(resolution)
-        if resolution is not None and resolution.added:
+        if resolution is not None and (resolution.added or resolution.profile in called):
             view.update(dict.fromkeys(resolution.added, resolution.profile))
-            called[resolution.profile] = {**dict.fromkeys(resolution.added, event.at_us), **called.get(resolution.profile, {})}
+            says = what_it_calls_them(event, [each for each in event.references if view.get(each) == resolution.profile])
+            called[resolution.profile] = called.get(resolution.profile, Called()).joined(says)
     return resolutions, {reference: profile for reference, profile in view.items() if reference not in profiles}
 
 
-def _resolve(event: SourceEvent, known: Mapping[str, str], rules: Rules, held: Mapping[str, Since], graves: Graves) -> Resolution | None:
+def _resolve(event: SourceEvent, known: Mapping[str, str], rules: Rules, held: Held, graves: Graves) -> Resolution | None:
     if event.type in REQUESTS:
         return Resolution(event.data.customer_id, (), ())
     if not event.references:
@@ -81,7 +83,7 @@ def _resolve(event: SourceEvent, known: Mapping[str, str], rules: Rules, held: M
     # Whoever an old event called so was erased since, and nobody else may come to be called so by it.
     gone = [each for each in event.references if graves.cover(each, event.at_us)] if len(event.references) > 1 else []
     living = [each for each in event.references if each not in gone] or event.references
-    resolution = resolve(living, known, rules, held, event.at_us, begin=graves.begin)
+    resolution = resolve(living, known, rules, held, event.at_us, retired=event.retired, begin=graves.begin)
     return replace(resolution, demoted=(*resolution.demoted, *(Demoted(each, Verdict.ERASED) for each in gone))) if gone else resolution
 
 
@@ -180,13 +182,13 @@ def _may_be_news(settled: Settled, profile: str, known: Known) -> bool:
     return event.topic is CUSTOMER_UPDATES or first_seen is None or microseconds(event.at) < first_seen
 
 
-def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState]:
+def learn(said: Sequence[Said], owners: Mapping[str, str], graves: Graves) -> list[CustomerState]:
     """Change what is known of profiles as these events say, and return those whose customers are to be published.
 
     `owners`: reference -> profile.
     """
     made = references.add_profiles({each.profile for each in said})
-    news = _news(said, owners)
+    news = _news(said, owners, graves)
     # Of a profile that was not there nothing is known, as a rule: where another process was faster, saving says so.
     to_load = news.keys() - made
     to_publish = {each.profile for each in said if each.again}
@@ -200,11 +202,14 @@ def learn(said: Sequence[Said], owners: Mapping[str, str]) -> list[CustomerState
         to_load = set(news)
 
 
-def _news(said: Sequence[Said], owners: Mapping[str, str]) -> dict[str, CustomerState]:
+def _news(said: Sequence[Said], owners: Mapping[str, str], graves: Graves) -> dict[str, CustomerState]:
     news: dict[str, CustomerState] = {}
     for each in said:
         own = tuple(reference for reference in each.event.references if owners.get(reference) == each.profile)
-        state = what_it_says(each.event, each.profile, each.profile, own)
+        elsewhere = [reference for reference in each.event.references if reference in owners and reference not in own]
+        state = what_it_says(each.event, each.profile, each.profile, own, elsewhere)
+        if gone := [reference for reference in each.event.retired if graves.cover(reference, each.event.at_us)]:
+            state = replace(state, called=state.called.without(gone))
         news[state.customer_id] = join(news[state.customer_id], state) if state.customer_id in news else state
     return news
 

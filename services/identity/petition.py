@@ -9,17 +9,17 @@ members are those of the moment when it begins, and an archive begins again wher
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any, get_args
 
+from services.identity.domain.called import Called, by_strength
 from services.identity.domain.corrections import shares
 from services.identity.domain.customers import CustomerState, after_all_said, join
 from services.identity.domain.events import SEPARATOR
 from services.identity.domain.merging import Asked
 from services.identity.domain.privacy import APPENDING, Kind, Request, event_id
-from services.identity.domain.resolution import by_strength
 from services.identity.domain.trust import NO_RULES
 from services.identity.merging import decide, homes_of
 from services.identity.store import customers, merges
@@ -78,21 +78,34 @@ def _refusals(request: Request, states: Mapping[str, CustomerState]) -> list[App
 def _corrections(request: Request, states: Mapping[str, CustomerState], changes: str | None) -> list[Appended]:
     said, called = json.loads(changes or "{}"), _called(states)
     shared = shares(said, request.customer_id, states)
-    events = [_identified(request, profile, {"references": [called[profile]], **shared[profile]}) for profile in sorted(shared)]
+    retired = {*filter(_all_say(states).is_retired, called.values())}
+    events = [_identified(request, profile, called[profile], shared[profile], retired) for profile in sorted(shared)]
     if said.get("references"):
         # By themselves: a reference that turns out to be somebody else's must not give them the rest.
-        references = list(dict.fromkeys((called[request.customer_id], *said["references"])))
-        events.append(_identified(request, "references", {"references": references}))
+        more = {"references": said["references"], "retired": said.get("retire_references", ())}
+        events.append(_identified(request, "references", called[request.customer_id], more, retired))
     return events
 
 
 def _called(states: Mapping[str, CustomerState]) -> dict[str, str]:
-    """The strongest reference of each profile, which begins with one."""
-    return {profile: min(state.references, key=by_strength) for profile, state in sorted(states.items()) if state.references}
+    """A reference that names each profile, which begins with one: the strongest, and one that is retired only where all are."""
+    says = _all_say(states)
+
+    def place(reference: str) -> tuple[bool, tuple[int, str]]:
+        return says.is_retired(reference), by_strength(reference)
+
+    return {profile: min(state.references, key=place) for profile, state in sorted(states.items()) if state.references}
 
 
-def _identified(request: Request, what: str, said: Mapping[str, Any]) -> Appended:
-    data = CustomerIdentified.model_validate_json(json.dumps(said))
+def _all_say(states: Mapping[str, CustomerState]) -> Called:
+    return reduce(Called.joined, (state.called for state in states.values()), Called())
+
+
+def _identified(request: Request, what: str, reference: str, said: Mapping[str, Any], retired: Collection[str]) -> Appended:
+    """`retired`: what is not to be taken back only because somebody has to be named by it."""
+    references = dict.fromkeys((reference, *said.get("references", ())))
+    gone = dict.fromkeys((*said.get("retired", ()), *({reference} & {*retired})))
+    data = CustomerIdentified.model_validate_json(json.dumps({**said, "references": [*references], "retired": [*gone]}))
     return _appended(request, what, data.references[0], data)
 
 

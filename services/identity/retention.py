@@ -1,47 +1,24 @@
-"""A timer that lets go of what was kept for long enough, by kind, in portions that hold nobody up."""
+"""The kinds of data that identity keeps, and how each is let go of."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from functools import partial
 
-from services.identity import metrics
-from services.identity.domain.privacy import Retained
+from services.identity import inactive
 from services.identity.store import retention
 from shared.clock import Clock
-from shared.contracts.topics import INTERACTIONS
-from shared.mongo import in_store
-from shared.streaming.errors import Unavailable
-
-log = logging.getLogger(__name__)
-
-PORTION = 200
+from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS
+from shared.retained import Retained
+from shared.retention import Rule
 
 
-class Retention:
-    """Runs beside the handlers' batches; each turn looks at one portion of each kind that has a rule."""
-
-    def __init__(self, days: Mapping[Retained, int], clock: Clock, wall: Clock) -> None:
-        self._days, self._clock, self._wall = days, clock, wall
-
-    async def tick(self) -> None:
-        """Let the next portions go."""
-        try:
-            for kind, days in self._days.items():
-                # What happened is as old as the service's clock says, what was noted by the wall's as old as that one's.
-                clock = self._wall if kind is Retained.PRIVACY_REQUESTS else self._clock
-                count = await in_store(_let_go, kind, clock.now() - timedelta(days=days))
-                metrics.RETIRED.labels(kind.value).inc(count)
-        except Unavailable as away:
-            log.warning("retention waits: %s", away)
-
-
-def _let_go(kind: Retained, before: datetime) -> int:
-    match kind:
-        case Retained.INTERACTIONS:
-            return retention.empty_events(kind.value, INTERACTIONS.name, before, PORTION)
-        case Retained.OUTCOMES:
-            return retention.empty_outcomes(before, PORTION)
-        case Retained.PRIVACY_REQUESTS:
-            return retention.delete_requests(before, PORTION)
+def rules(clock: Clock, wall: Clock) -> Mapping[Retained, Rule]:
+    """All of them; which are used the settings say."""
+    return {
+        Retained.INTERACTIONS: Rule(partial(retention.empty_events, Retained.INTERACTIONS, INTERACTIONS.name), clock),
+        Retained.UPDATES: Rule(partial(retention.empty_events, Retained.UPDATES, CUSTOMER_UPDATES.name), clock),
+        Retained.OUTCOMES: Rule(retention.empty_outcomes, clock),
+        Retained.PRIVACY_REQUESTS: Rule(retention.delete_requests, wall),
+        Retained.INACTIVE_CUSTOMERS: Rule(partial(inactive.ask_for_erasures, clock, wall), clock),
+    }

@@ -9,18 +9,28 @@ from functools import cached_property
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from services.identity.domain import privacy
 from services.identity.domain.references import REFERENCE_TYPES, Naming, is_region, naming
 from services.identity.domain.service_points import Hours, Place, ServicePoint
 from services.identity.domain.trust import DEFAULT_LIMITS, DEFAULT_MERGE_BY, Limit, Rules
+from shared.retained import Retained
 from shared.settings import Settings
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEK: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Opening = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+_OPENING = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
+
+
+def _as_hours(written: str) -> str:
+    if not _OPENING.fullmatch(written):
+        raise ValueError(f"{written!r} are no hours; such as 09:00-18:00, 22:00-02:00 (until the next day) or 00:00-24:00 are expected")
+    return written.replace("-24:00", "-00:00")
+
+
+Opening = Annotated[str, AfterValidator(_as_hours)]
 
 
 class PointSetting(BaseModel):
@@ -85,8 +95,6 @@ class IdentitySettings(Settings):
     """How long an erasure waits before it looks a second time: longer than a worker may take over a batch."""
     archive_days: Annotated[float, Field(gt=0)] = 14.0
     """How long the archive of an access request may be fetched."""
-    retention_days: dict[privacy.Retained, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
-    """How long each kind of data is kept; what is not named is kept for ever."""
     merge_references: Annotated[tuple[str, ...], NoDecode] = DEFAULT_MERGE_BY
     """Kinds of references that merge two customers when one event names both by them; none: only people merge."""
     reference_limits: dict[str, Limit] = Field(default_factory=dict)
@@ -148,7 +156,16 @@ class IdentitySettings(Settings):
 
     @model_validator(mode="after")
     def _references(self) -> IdentitySettings:
-        _ = self.naming
+        try:
+            _ = self.naming
+        except ValueError as error:
+            raise ValueError(f"DEAR_BLOCKED_REFERENCES: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _can_erase(self) -> IdentitySettings:
+        if Retained.INACTIVE_CUSTOMERS in self.retention_days and self.master is None:
+            raise ValueError("retention_days: inactive_customers are erased, which needs DEAR_MASTER_KEY; set it, or leave the kind out")
         return self
 
     @cached_property

@@ -154,7 +154,7 @@ class Outbox:
         """What the gate holds back of these new messages, by id; nothing is written down. The others are due."""
         now = _to_milliseconds(self._clock.now())
         postponed, refused = _held_back(await self._judge([(message, now) for message in messages], contacts))
-        return {one.message_id: one for one in postponed} | {one.message.message_id: one for one in refused}
+        return {one.message.message_id: one for one in postponed} | {one.message.message_id: one for one in refused}
 
     async def _passing(self, messages: Sequence[Message]) -> list[Message]:
         """Those that may go; what the gate holds back is written down, all of it together. Each is asked about again before it goes."""
@@ -208,7 +208,7 @@ class Outbox:
             ours = await in_store(message_store.claim, ids, token, now, leased_until)
         except Unavailable:
             # Some may be claimed all the same, and none was handed over: give them back when the database answers again.
-            back = [Postponed(one, now, Reason.TRY_LATER, _wall(), "the database went away") for one in ids]
+            back = [Postponed(one.message, now, Reason.TRY_LATER, _wall(), "the database went away") for one in allowed]
             self._unsettled.append(Claimed(token, postponed=back))
             raise
         return [one for one in allowed if one.message.message_id in ours], token
@@ -235,7 +235,7 @@ class Outbox:
                 claimed.outcomes.append(_outcome(one, State.UNKNOWN, now, Reason.CONNECTION_LOST, detail=detail))
             case NotTaken(reason, detail):
                 metrics.DEFERRALS.labels(reason).inc()
-                claimed.postponed.append(Postponed(one.message.message_id, now, reason, self._retry_at(one.message, reason), detail))
+                claimed.postponed.append(Postponed(one.message, now, reason, self._retry_at(one.message, reason), detail))
 
     def _sent(self, one: Judged, now: datetime) -> Outcome:
         return replace(
@@ -297,7 +297,7 @@ def _put_off(message: Message, verdict: Deferred, now: datetime) -> Postponed:
     metrics.DEFERRALS.labels(verdict.reason).inc()
     wall = _wall()
     wait = max(ASK_AGAIN, wall - message.recorded_at) if verdict.until <= now else timedelta(0)
-    return Postponed(message.message_id, verdict.until, verdict.reason, wall + wait)
+    return Postponed(message, verdict.until, verdict.reason, wall + wait)
 
 
 def _outcome(one: Judged, state: State, at: datetime, reason: Reason | None = None, *, detail: str | None = None) -> Outcome:

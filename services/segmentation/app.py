@@ -20,6 +20,7 @@ from services.segmentation.product_list import ProductList, take_products
 from services.segmentation.read_model import ReadModel
 from services.segmentation.refit import PARTITION, read_published
 from services.segmentation.rescoring import Rescoring
+from services.segmentation.retention import rules
 from services.segmentation.settings import SegmentationSettings
 from services.segmentation.shipped import load_shipped_models
 from services.segmentation.snapshots import SnapshotFiles
@@ -27,10 +28,11 @@ from services.segmentation.store import scores as store
 from services.segmentation.telling import ScoreTelling
 from services.segmentation.trait_columns import TraitColumns
 from services.segmentation.worker import Worker
-from shared.clock import Clock
+from shared.clock import Clock, WallClock
 from shared.contracts.topics import (
     CUSTOMER_EVENTS,
     CUSTOMERS,
+    DEAD_LETTERS,
     OFFERS,
     PRIVACY,
     PRODUCTS,
@@ -40,12 +42,15 @@ from shared.contracts.topics import (
     SEGMENTATION_STATE,
 )
 from shared.kafka_admin import KafkaAdminError, topic_ids
+from shared.letters import Letters
 from shared.mongo import in_store
 from shared.privacy import answer_privacy
+from shared.retention import STEP_SECONDS, Retention
 from shared.service import Publisher, Service, Timer
 from shared.streaming.errors import Unavailable
-from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition
+from shared.streaming.reader import bounds_of_partition, bounds_of_topic, follow_partition, follow_partitions, read_partition, read_topic
 from shared.timeline import read_timeline
+from shared.vault import use
 
 SETTINGS = SegmentationSettings
 BATCH_RECORDS = 16_000
@@ -67,6 +72,7 @@ def build(publisher: Publisher, settings: SegmentationSettings, clock: Clock) ->
         follow_products=partial(follow_partitions, servers, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
         read_models=partial(read_partition, servers, SCORING_MODELS),
         follow_models=partial(follow_partition, servers, SCORING_MODELS, PARTITION, 0),
+        read_letters=partial(read_topic, servers, DEAD_LETTERS),
         snapshots=SnapshotFiles(settings.data_dir),
     )
     return compose(publisher, settings, clock, sources, changes_at(servers))
@@ -98,8 +104,10 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
     copying = Copying(worker, partitions)
     modelling = Modelling(worker, sources.follow_models)
     watching, answering = Watching(worker), Answering(worker)
+    letters = Letters("segmentation", use("segmentation", settings.master), sources.read_letters)
     products, traits = ProductList(worker.reading, sources.follow_products), TraitColumns(worker, sources.read_customers)
     live = LiveChanges(changes)
+    retention = Retention("segmentation", settings.retention_days, rules(worker), WallClock())
 
     async def read_product_list(partition: int) -> None:
         async for records in sources.read_products(partition, 0):
@@ -121,6 +129,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
         await watching.finish()
         await read_model.finish()
         await copying.finish()
+        await retention.stop()
 
     return Service(
         "segmentation",
@@ -129,7 +138,7 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             CUSTOMERS: partial(on_customers, worker=worker),
             PROFILE_ROWS: partial(on_profile_rows, worker=worker),
             OFFERS: partial(on_offers, worker=worker),
-            PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish),
+            PRIVACY: answer_privacy("segmentation", SegmentationHolder(worker, partitions, read_model), publisher.publish, letters),
         },
         api=create_router(clock, live, settings),
         partitions=partitions,
@@ -146,7 +155,9 @@ def compose(publisher: Publisher, settings: SegmentationSettings, clock: Clock, 
             Timer(1.0, products.tick),
             Timer(0.2, answering.tick),
             Timer(5.0, Ageing(worker).tick),
+            Timer(STEP_SECONDS, retention.start),
         ),
+        seal_letters=letters.seal,
         start=start,
         stop=stop,
         hang_up=live.hang_up,

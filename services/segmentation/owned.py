@@ -15,7 +15,7 @@ from services.segmentation.domain.arrays import Bits, Bytes, Integers, hex_from_
 from services.segmentation.domain.events import DAY_MS
 from services.segmentation.domain.models.scoring_model import Market
 from services.segmentation.domain.need_labels import NeedLabels
-from services.segmentation.domain.scoring import ScoreBatch, told_signature
+from services.segmentation.domain.scoring import Question, ScoreBatch, told_signature
 from services.segmentation.domain.segments import Judgement, memberships
 from services.segmentation.domain.state import FORMAT, CustomerState, LastChange, Written, pack
 from services.segmentation.domain.state.rows import WAITING
@@ -60,6 +60,8 @@ class Owned:
     """The partition's own record is behind."""
     seen: tuple[int, int, datetime] = NEVER_SEEN
     """What the read model was last told about: revision, round of re-scoring, and when."""
+    told_by: Question | None = None
+    """What was asked of the scores that were last told."""
     named: int = 0
     """How many of the state's names are in the changelog."""
     copies: Copies = field(default_factory=Copies)

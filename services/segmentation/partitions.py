@@ -24,6 +24,7 @@ from services.segmentation.snapshots import Snapshot, SnapshotFiles, take_snapsh
 from services.segmentation.trait_columns import fill
 from services.segmentation.worker import Worker
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, OFFERS, PRIVACY, PROFILE_ROWS, SEGMENTATION_STATE
+from shared.letters import ReadLetters
 from shared.service import OpenedPartition
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Position, Record
@@ -72,6 +73,8 @@ class Sources:
     """The same of scoring-models-v1 as of the changelog."""
     follow_models: Callable[[], AsyncIterator[Sequence[Record]]]
     """Its records as they come."""
+    read_letters: ReadLetters
+    """Everything in dead-letters-v1."""
     snapshots: SnapshotFiles
     new_generation: Callable[[], int] = lambda: int(time.time() * 1000)
     """Milliseconds of the wall clock: higher than any generation given before."""

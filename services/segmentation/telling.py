@@ -35,8 +35,12 @@ class ScoreTelling:
         metrics.SCORES_WAITING.set(max(waiting - PORTION, 0))
 
     async def _tell(self, owned: Owned, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        worker, state = self._worker, owned.state
-        customers = [(seen, seen.view(worker.ask()).scores) for seen in owned.customers(rows)]
+        worker, state, ask = self._worker, owned.state, self._worker.ask()
+        if not ask.is_as(owned.told_by):
+            # The read model may have them by what was asked before, and re-scoring compares with what is told alone.
+            owned.told_by = ask
+            owned.mark_moved(np.flatnonzero(state.unpublished[: state.count]))
+        customers = [(seen, seen.view(ask).scores) for seen in owned.customers(rows)]
         messages = [Message(each.encode(), None) for each in hex_from_ids(state.ids[rows[state.merged.absorbed(rows)]])]
         for seen, scores in customers:
             messages += score_messages(seen.state, scores, worker.model.name, worker.now())

@@ -147,8 +147,7 @@ def _entry(trail: Trail, outcome: str) -> dict[str, Any]:
     trail.request = trail.request or secrets.token_hex(8)
     subjects = list(trail.subjects)
     return {
-        # In order of time, so that the key is also the order of reading.
-        "_id": f"{int(at.timestamp() * 1_000_000):016x}-{secrets.token_hex(6)}",
+        "_id": store.id_of(at, f"-{secrets.token_hex(6)}"),
         "at": at,
         "request": trail.request,
         "who": trail.who,

@@ -114,6 +114,7 @@ class Gate:
         if isinstance(verdict, Refused):
             raise self._refusal(verdict)
         trail.who = verdict.who
+        request.state.caller = verdict
         if not verdict.may(*route.scopes):
             metrics.REFUSED.labels(Refused.MISSING_SCOPE.value).inc()
             raise _lacks(route.scopes, verdict)
@@ -173,6 +174,12 @@ def gate_of(request: Request) -> Gate:
     """The gate of the process that answers. There is none to pass where nobody set one up."""
     gate: Gate = request.app.state.gate
     return gate
+
+
+def admitted(request: Request) -> Caller:
+    """Whom the gate let in."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 def caller_may(request: Request, scopes: Sequence[str]) -> list[str]:

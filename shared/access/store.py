@@ -1,19 +1,18 @@
-"""The audit log in a service's own database. Entries are added and read; nothing here changes or removes one."""
+"""The audit log in a service's own database. Entries are added and read, and go where a retention rule says so; none is changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-import mongoengine
-from pymongo.collection import Collection
+from shared.mongo import collection_named, in_pages, insert_new, portions
 
-from shared.mongo import insert_new
+RETIRED_AT_ONCE = 200
 
 
-def _entries(database: str) -> Collection[Any]:
-    entries: Collection[Any] = mongoengine.get_db(alias=database)["audit"]
-    return entries
+def _entries(database: str) -> Any:
+    return collection_named(database, "audit")
 
 
 def prepare(database: str) -> None:
@@ -31,3 +30,16 @@ def page(database: str, wanted: dict[str, str], before: str, limit: int) -> list
     """The newest entries before that id, of those with these values."""
     query: dict[str, Any] = {**wanted, **({"_id": {"$lt": before}} if before else {})}
     return list(_entries(database).find(query).sort("_id", -1).limit(limit))
+
+
+def id_of(at: datetime, suffix: str = "") -> str:
+    """How an entry's id begins: in order of time, so that the key is also the order of reading."""
+    return f"{int(at.timestamp() * 1_000_000):016x}{suffix}"
+
+
+def retire(database: str, before: datetime) -> Iterator[int]:
+    """Delete the entries from before then, a portion a step; says how many."""
+    entries = _entries(database)
+    older = entries.find({"_id": {"$lt": id_of(before)}}, {"_id": 1}).batch_size(RETIRED_AT_ONCE)
+    for some in in_pages(older, RETIRED_AT_ONCE):
+        yield sum(entries.delete_many({"_id": {"$in": ids}}).deleted_count for ids in portions(each["_id"] for each in some))

@@ -92,6 +92,7 @@ class CustomerIdentified(EventData):
     """A form, shop or loyalty desk names somebody: references that belong together, traits, consents, wishes, what they own."""
 
     event_type: ClassVar[str] = "dear.CustomerIdentified"
+    came_later: ClassVar[frozenset[str]] = frozenset({"retired"})
 
     references: Annotated[tuple[Reference, ...], Field(min_length=1, max_length=16)]
     traits: Properties = Field(default_factory=dict)
@@ -105,6 +106,13 @@ class CustomerIdentified(EventData):
     decision_makers: Annotated[tuple[DecisionMaker, ...], Field(max_length=32)] = ()
     """Of a trader."""
     assets: Annotated[tuple[Asset, ...], Field(max_length=32)] = ()
+    retired: Annotated[tuple[Reference, ...], Field(max_length=16)] = ()
+    """References that are theirs no more, such as a mistyped address. A later form that names one among `references` takes it back."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, plain: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """As the fast encoders write it."""
+        return {name: value for name, value in plain(self).items() if value or name not in self.came_later}
 
 
 class ConsentChanged(EventData):
@@ -157,6 +165,8 @@ class CustomerPublished(EventData):
     members: Annotated[tuple[ProfileId, ...], Field(min_length=1)]
     customer_type: CustomerType = "consumer"
     references: tuple[Reference, ...]
+    """What names or reaches them now, without what was retired: kinds in the order of their strength (loyalty_card, user, email, phone,
+    line, anonymous), and of each kind the one that was first named most recently comes first. So the first of a kind is the one to use."""
     traits: Properties = Field(default_factory=dict)
     consents: tuple[Consent, ...] = ()
     preferred_channel: Channel | None = None

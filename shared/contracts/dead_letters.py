@@ -10,7 +10,7 @@ from shared.contracts.envelope import EventData, Name, Time
 
 
 class EventParked(EventData):
-    """A record that a group set aside: its position, its reason and its original bytes (base64)."""
+    """A record that a group set aside: its position, its reason and its original bytes (base64), sealed where there is a master key."""
 
     event_type: ClassVar[str] = "dear.EventParked"
 
@@ -25,4 +25,13 @@ class EventParked(EventData):
     value_base64: str | None
     headers: tuple[tuple[str, str], ...] = ()
     """Header names and their base64 values."""
+    sealed_for: Name | None = None
+    """Whose key the letter is sealed under. Where there is one, `detail`, key, value and headers are in `sealed_base64`, and empty here."""
+    sealed_base64: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The record's key in the topic; no two letters have the same."""
+        return f"{self.group}/{self.topic_id}/{self.partition}/{self.offset}"
+
     parked_at: Time

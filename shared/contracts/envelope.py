@@ -20,6 +20,8 @@ class Contract(BaseModel):
 
     leaves_out_defaults: ClassVar[bool] = False
     """Fast encoders leave out what has its default: a model that grew writes what it wrote before, so that a repeat keeps its hash."""
+    came_later: ClassVar[frozenset[str]] = frozenset()
+    """The same of single fields, of a model that always wrote its others: where they are absent, fast decoders say `msgspec.UNSET`."""
 
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)")

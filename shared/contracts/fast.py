@@ -36,7 +36,7 @@ def fast_struct(model: type[Contract], only: frozenset[str] = frozenset(), check
     """
     wanted = _below(only)
     fields = [
-        _field(name, field, wanted.get(name, frozenset()), checked)
+        _field(name, field, wanted.get(name, frozenset()), checked, may_be_absent=name in model.came_later)
         for name, field in model.model_fields.items()
         if not only or name in wanted
     ]
@@ -52,9 +52,11 @@ def _below(only: frozenset[str]) -> dict[str, frozenset[str]]:
     return {head: frozenset(rests) for head, rests in heads.items()}
 
 
-def _field(name: str, field: FieldInfo, only: frozenset[str], checked: bool) -> tuple[str, Any, Any] | tuple[str, Any]:
+def _field(name: str, field: FieldInfo, only: frozenset[str], checked: bool, may_be_absent: bool) -> tuple[str, Any, Any] | tuple[str, Any]:
     constrained: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     derived = _type(constrained, only, checked)
+    if may_be_absent:
+        return name, Union[derived, msgspec.UnsetType], msgspec.UNSET  # noqa: UP007 - built, not written
     if field.is_required():
         return name, derived
     if field.default_factory is not None:

@@ -66,7 +66,7 @@ class StreamLoop:
         self._open_at_once = asyncio.Semaphore(OPEN_AT_ONCE)
         self._known_ids = known_ids
         self.assigned_once = False
-        parking = Parking(service.name, publish, ParkLimit(park_limit))
+        parking = Parking(service.name, publish, ParkLimit(park_limit), service.seal_letters)
         handlers = {topic.name: handler for topic, handler in service.listens.items()}
         self._settler = Settler(
             group=service.name,

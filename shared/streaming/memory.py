@@ -155,7 +155,7 @@ class MemoryBus:
 
     def add(self, service: Service) -> None:
         """A worker of the service's group."""
-        parking = Parking(service.name, self.publish, ParkLimit(self._park_limit))
+        parking = Parking(service.name, self.publish, ParkLimit(self._park_limit), service.seal_letters)
         handlers = {topic.name: handler for topic, handler in service.listens.items()}
         settler = Settler(
             group=service.name,

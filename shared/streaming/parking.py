@@ -22,12 +22,19 @@ WINDOW_SECONDS = 300.0
 TOLERATED_SHARE = 0.1
 DETAIL_LENGTH = 2000
 
+Seal = Callable[[Sequence[EventParked]], Awaitable[Sequence[EventParked]]]
+"""Closes letters to whoever does not hold the key. Raises Unavailable."""
 OnPoison = Callable[[Batch, Sequence[Reject]], Awaitable[None]]
 """Tells a service of events that the stream is about to park because the handler fails on them."""
 
 
 async def nothing_to_note(batch: Batch, rejects: Sequence[Reject]) -> None:
     """For services whose dead letters are all that is known of what they park."""
+
+
+async def leave_open(parked: Sequence[EventParked]) -> Sequence[EventParked]:
+    """For services whose letters are about nobody."""
+    return parked
 
 
 class ParkLimit:
@@ -63,17 +70,18 @@ class ParkLimit:
 class Parking:
     """Publishes what a group sets aside."""
 
-    def __init__(self, group: str, publish: Publish, limit: ParkLimit) -> None:
+    def __init__(self, group: str, publish: Publish, limit: ParkLimit, seal: Seal = leave_open) -> None:
         self._group = group
         self._publish = publish
         self._limit = limit
+        self._seal = seal
 
     async def park(self, batch: Batch, rejects: Sequence[Reject]) -> None:
         """Park these events; returns when the broker has them. Raises Stuck, Unavailable, and KeyError for an offset not in the batch."""
         records = {record.offset: record for record in batch.records}
-        messages = [self._message(batch, records[reject.offset], reject) for reject in rejects]
+        parked = [self._parked(batch, records[reject.offset], reject) for reject in rejects]
         self._limit.check(len(rejects))
-        await self._publish(DEAD_LETTERS, messages)
+        await self._publish(DEAD_LETTERS, [_message(each) for each in await self._seal(parked)])
         self._limit.count(parked=len(rejects))
         for reject in rejects:
             PARKED.labels(batch.topic, reject.reason).inc()
@@ -83,10 +91,8 @@ class Parking:
         """So many events were settled, parked ones included."""
         self._limit.count(settled=count)
 
-    def _message(self, batch: Batch, record: Record, reject: Reject) -> Message:
-        key = f"{self._group}/{batch.topic_id}/{batch.partition}/{record.offset}"
-        now = datetime.now(UTC)
-        parked = EventParked(
+    def _parked(self, batch: Batch, record: Record, reject: Reject) -> EventParked:
+        return EventParked(
             group=self._group,
             topic=batch.topic,
             topic_id=batch.topic_id,
@@ -97,10 +103,13 @@ class Parking:
             key_base64=_base64(record.key),
             value_base64=_base64(record.value),
             headers=tuple((name, _base64(value) or "") for name, value in record.headers),
-            parked_at=now,
+            parked_at=datetime.now(UTC),
         )
-        event = envelope(parked, id=derived_id("parked", key), source=f"dear/{self._group}", time=now)
-        return Message(key.encode(), event.model_dump_json().encode())
+
+
+def _message(parked: EventParked) -> Message:
+    event = envelope(parked, id=derived_id("parked", parked.name), source=f"dear/{parked.group}", time=parked.parked_at)
+    return Message(parked.name.encode(), event.model_dump_json().encode())
 
 
 def _base64(data: bytes | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Reads a partition outside any group, from an offset to where it ends now: for state kept in compacted topics."""
+"""Reads partitions outside any group, from an offset to where they end now: for state kept in compacted topics."""
 
 from __future__ import annotations
 
@@ -21,36 +21,43 @@ PATIENCE_POLLS = 20
 
 async def read_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncGenerator[Sequence[Record], None]:
     """Every record from `start` (or the first that is still there) to the end at the time of the call. Raises Unavailable."""
-    where = TopicPartition(topic.name, partition)
+    async with aclosing(_read(bootstrap_servers, topic, {partition: start})) as records:
+        async for some in records:
+            yield some
+
+
+async def read_topic(bootstrap_servers: str, topic: Topic) -> AsyncGenerator[Sequence[Record], None]:
+    """Every record of every partition, each partition's in order, as of the time of the call. Raises Unavailable."""
+    async with aclosing(_read(bootstrap_servers, topic, dict.fromkeys(range(topic.partitions), 0))) as records:
+        async for some in records:
+            yield some
+
+
+async def _read(bootstrap_servers: str, topic: Topic, starts: Mapping[int, int]) -> AsyncGenerator[Sequence[Record], None]:
     consumer = _consumer(bootstrap_servers)
     try:
         await consumer.start()
-        first, end = (await _bounds(consumer, [where]))[where]
-        position = max(start, first)
-        if position < end:
-            consumer.seek(where, position)
+        bounds = await _bounds(consumer, [TopicPartition(topic.name, partition) for partition in starts])
+        left = {where: end for where, (first, end) in bounds.items() if max(starts[where.partition], first) < end}
+        for where in left:
+            consumer.seek(where, max(starts[where.partition], bounds[where][0]))
         empty = 0
-        while position < end:
-            records = (await consumer.getmany(where, timeout_ms=POLL_MS)).get(where, [])
-            empty = 0 if records else empty + 1
+        while left:
+            found = await consumer.getmany(*left, timeout_ms=POLL_MS)
+            empty = 0 if any(found.values()) else empty + 1
             if empty > PATIENCE_POLLS:
-                raise Unavailable(f"broker: {topic.name}/{partition} ends at {end}, but nothing comes after {position}")
-            # Compaction and control records leave gaps, which only the consumer's own position shows.
-            position = await consumer.position(where)
-            if records:
-                yield [record for record in records if record.offset < end]
+                where, end = next(iter(left.items()))
+                raise Unavailable(f"broker: {topic.name}/{where.partition} ends at {end}, but nothing more comes")
+            for where, end in list(left.items()):
+                # Compaction and control records leave gaps, which only the consumer's own position shows.
+                if await consumer.position(where) >= end:
+                    del left[where]
+                if records := found.get(where):
+                    yield [record for record in records if record.offset < end]
     except KafkaError as error:
         raise Unavailable(f"broker: {error!r}") from error
     finally:
         await consumer.stop()
-
-
-async def read_topic(bootstrap_servers: str, topic: Topic) -> AsyncIterator[Sequence[Record]]:
-    """Every record of every partition, as of the time of the call. Raises Unavailable."""
-    for partition in range(topic.partitions):
-        async with aclosing(read_partition(bootstrap_servers, topic, partition, 0)) as records:
-            async for some in records:
-                yield some
 
 
 async def follow_partition(bootstrap_servers: str, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from itertools import islice
 from typing import Any
 
+from stack.importing.csv_tables import UTF_8, CsvTable
+from stack.importing.fields import LONGEST_PREFIX
 from stack.importing.mapping import Kind
-from stack.importing.reading import CsvTable, Table
+from stack.importing.numerals import Numerals, Undecided, way_of
+from stack.importing.tables import SAMPLE_ROWS, Table
 
-SAMPLE_ROWS = 100
+NUMBER_ROWS = 50_000
+"""So many rows are asked how numbers are written: a sign that is missed there is refused where it stands."""
+SOURCES = "import/"
+"""How the sources of files begin where nothing else is said."""
 _REFERENCES = {
-    "loyalty_card": "loyalty_card card_number card_no card loyalty_id loyalty_number member_id member_no member_number household_id",
-    "user": "user_id user customer_id customer_no customer_number customer client_id account_id userid customerid cust_id",
+    "loyalty_card": "loyalty_card loyalty_card_no loyalty_card_number customer_card customer_card_no customer_card_number "
+    "card_number card_no card_id card loyalty_id loyalty_no loyalty_number member_id member_no member_number household_id",
+    "user": "user_id user customer_id customer_no customer_number customer_code customer client_id client_no account_id account_no userid "
+    "customerid cust_id cust_no debtor_no",
     "email": "email e_mail email_address mail customer_email",
     "phone": "phone phone_number mobile mobile_number telephone tel cell_phone msisdn",
     "line": "line_id line_user_id",
@@ -50,6 +60,7 @@ _FIELDS: Mapping[Kind, Mapping[str, str]] = {
     },
 }
 _OF_A_LINE = ("sku", "quantity", "amount", "price", "department", "category", "unit_cost")
+_NUMBERS = ("amount", "price", "unit_cost", "quantity")
 _WHOLE_AMOUNTS = "total total_amount order_total total_minor net_amount revenue value"
 """What a whole purchase cost: in a file of lines these stand on each, and would be counted as often."""
 _IDS: Mapping[Kind, str] = {
@@ -65,8 +76,20 @@ _CONSENTS = (
 )
 
 
-def guess_mapping(table: Table, kind: Kind) -> dict[str, Any]:
-    """What the columns' names and the first rows suggest, as a mapping is written. Not everything is found in every file."""
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a file suggests."""
+
+    mapping: dict[str, Any]
+    """As a mapping is written."""
+    doubt: str | None = None
+    """Why it is not to be used as it is."""
+    notes: tuple[str, ...] = ()
+    """What somebody should know of it."""
+
+
+def guess_mapping(table: Table, kind: Kind, source: str | None = None) -> Guess:
+    """What the columns' names and the first rows suggest. Not everything is found in every file."""
     columns = table.columns()
     by_name = {_plain(column): column for column in reversed(columns)}
     guessed: dict[str, Any] = {}
@@ -74,7 +97,8 @@ def guess_mapping(table: Table, kind: Kind) -> dict[str, Any]:
     if kind == "purchases":
         # Before references: customer_id of an order is who, and order_id is which.
         guessed |= _ids(table, kind, by_name, taken)
-    references = {field: column for field, words in _REFERENCES.items() if (column := _find(words, by_name, taken))}
+    references: dict[str, Any] = {field: column for field, words in _REFERENCES.items() if (column := _find(words, by_name, taken))}
+    notes = _keep_apart(references, source)
     guessed |= {"references": references} if references else {}
     guessed |= _nested(table, by_name, taken) if kind == "purchases" else {}
     for field, words in _FIELDS[kind].items():
@@ -86,7 +110,23 @@ def guess_mapping(table: Table, kind: Kind) -> dict[str, Any]:
         guessed |= _ids(table, kind, by_name, taken)
     if kind == "purchases":
         _settle_amount(guessed, by_name, taken)
-    return guessed | _rest(kind, columns, taken, guessed) | {"file": _layout(table, guessed)}
+    numerals = _numerals(table, guessed)
+    layout = _layout(table, guessed, numerals)
+    mapping = {"source": source or f"import/{kind}"} | guessed | _rest(kind, columns, taken, guessed) | {"file": layout}
+    return Guess(mapping, numerals.detail if isinstance(numerals, Undecided) else None, notes)
+
+
+def _keep_apart(references: dict[str, Any], source: str | None) -> tuple[str, ...]:
+    """Numbers of customers get the source's name before them: another system's number 42 is somebody else."""
+    if "user" not in references:
+        return ()
+    name = (source or "").removeprefix(SOURCES).strip(" /")[: LONGEST_PREFIX - 1]
+    prefix = f"{name}/" if name else SOURCES
+    references["user"] = {"column": references["user"], "prefix": prefix}
+    told = f"{references['user']['column']!r} names customers as user:{prefix}…, apart from the ids of your web shop and of other systems"
+    if source is None:
+        return (f"{told}; give every file of this system the same --source, and its name stands there instead",)
+    return (f"{told}; import every file of this system with the same prefix, or its customers are two",)
 
 
 def _settle_amount(guessed: dict[str, Any], by_name: Mapping[str, str], taken: set[str]) -> None:
@@ -153,24 +193,38 @@ def _consent(column: str) -> dict[str, str] | None:
     return {"purpose": match[1] or "marketing", "channel": match[2], "given": column}
 
 
-def _layout(table: Table, guessed: Mapping[str, Any]) -> dict[str, Any]:
+def _layout(table: Table, guessed: Mapping[str, Any], numerals: Numerals | Undecided) -> dict[str, Any]:
     layout: dict[str, Any] = {"time_zone": "UTC"}
     amount = guessed.get("amount") or guessed.get("price")
     if isinstance(amount, str) and _plain(amount).endswith("_minor"):
         layout["minor_units"] = True
     if isinstance(table, CsvTable):
         layout["delimiter"] = table.delimiter()
-        sample = [str(row.values.get(amount, "")) for row in islice(table.rows(), SAMPLE_ROWS)] if isinstance(amount, str) else []
-        if any(re.fullmatch(r"-?\d[\d.]*,\d{1,2}", cell.strip()) for cell in sample):
-            layout["decimal"] = ","
-            layout |= {"thousands": "."} if any("." in cell for cell in sample) else {}
+        layout |= {"encoding": table.layout.encoding} if table.layout.encoding != UTF_8 else {}
+    if isinstance(numerals, Numerals):
+        usual = Numerals()
+        layout |= {name: sign for name in ("decimal", "thousands") if (sign := getattr(numerals, name)) != getattr(usual, name)}
     return layout
+
+
+def _numerals(table: Table, guessed: Mapping[str, Any]) -> Numerals | Undecided:
+    """How the numbers of a file are written, as far as they are texts: by all of them together."""
+    fields = [field for field in _NUMBERS if isinstance(guessed.get(field), str)]
+    cells: dict[str, str] = {}
+    for row in islice(table.rows() if fields else (), NUMBER_ROWS):
+        nested = row.values.get(guessed["lines"]) if "lines" in guessed else (row.values,)
+        for line in nested if isinstance(nested, list | tuple) else ():
+            for field in fields:
+                cell = line.get(guessed[field]) if isinstance(line, Mapping) else None
+                if isinstance(cell, str):
+                    cells.setdefault(cell.strip(), f"{guessed[field]!r} in row {row.number}")
+    return way_of(cells)
 
 
 def spelled_out(mapping: Mapping[str, Any]) -> Iterator[str]:
     """A mapping line by line, as its file would say it."""
     for name, value in mapping.items():
-        if isinstance(value, Mapping) and not value.keys() <= {"value", "column", "default"}:
+        if isinstance(value, Mapping) and not value.keys() <= {"value", "column", "default", "prefix"}:
             yield from (f"{name}.{_key(inner)} = {_toml(each)}" for inner, each in value.items())
         else:
             yield f"{name} = {_toml(value)}"
@@ -188,4 +242,6 @@ def _toml(value: object) -> str:
             return "[" + ", ".join(map(_toml, value)) + "]"
         case bool():
             return str(value).lower()
+        case date():
+            return value.isoformat()
     return json.dumps(value, ensure_ascii=False)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
 from services.identity.domain.events import SourceEvent, read_event
+from services.identity.domain.references import NamesNobody, Naming
 from services.identity.domain.rejects import Refusal, RejectReason
 from shared.clock import Clock
 from stack.importing.drafts import Unit
 from stack.importing.seen import Seen
-from stack.importing.verdicts import Fault, RowReason, RowStatus, RowVerdict
+from stack.importing.verdicts import Dropped, Fault, RowReason, RowStatus, RowVerdict
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """An event as it is sent."""
 
-    topic: str
-    key: bytes
+    event: SourceEvent
     value: bytes
-    at: datetime
-    is_anonymous: bool
+
+    @property
+    def topic(self) -> str:
+        return self.event.topic.name
+
+    @property
+    def key(self) -> bytes:
+        return (self.event.references[0] if self.event.references else self.event.id).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +41,11 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Knows the currency, the time, and what earlier rows said."""
+    """Knows the currency, how references are read here, the time, and what earlier rows said."""
 
     source: str
     currency: str
+    naming: Naming
     wall: Clock
     seen: Seen
 
@@ -55,7 +62,7 @@ class Judge:
         return self._once(unit, read)
 
     def _read(self, raw: bytes) -> SourceEvent | Fault:
-        read = read_event(raw, self.currency)
+        read = read_event(raw, self.currency, naming=self.naming)
         if isinstance(read, Refusal):
             return Fault(read.reason.value, read.detail)
         if self.wall.is_ahead(read.at):
@@ -72,8 +79,15 @@ class Judge:
             return Judged((), tuple(self._refused(unit, {row.number: fault for row in unit.rows})))
         new = [(raw, event) for (raw, event), (_, row) in zip(read, known, strict=True) if row == number]
         status = RowStatus.ACCEPTED if new else RowStatus.REPEATED
-        verdicts = (RowVerdict(row.number, status, read[-1][1].id, row.line) for row in unit.rows)
-        return Judged(tuple(_outgoing(raw, event) for raw, event in new), tuple(verdicts))
+        dropped = tuple(self._dropped(unit)) if any(event.dropped for _, event in read) else ()
+        verdicts = (RowVerdict(row.number, status, read[-1][1].id, row.line, dropped=dropped) for row in unit.rows)
+        return Judged(tuple(Outgoing(event, raw) for raw, event in new), tuple(verdicts))
+
+    def _dropped(self, unit: Unit) -> Iterator[Dropped]:
+        store = next((found for draft in unit.drafts if (found := _store(draft.data)) is not None), None)
+        for reference, column in unit.named.items():
+            if isinstance(rule := self.naming.read(reference, store), NamesNobody):
+                yield Dropped(column, rule.value)
 
     def _refused(self, unit: Unit, faults: Mapping[int, Fault]) -> Iterator[RowVerdict]:
         name = unit.drafts[-1].id if unit.drafts else None
@@ -81,6 +95,6 @@ class Judge:
             yield RowVerdict(row.number, RowStatus.REFUSED, name, row.line, faults[row.number])
 
 
-def _outgoing(raw: bytes, event: SourceEvent) -> Outgoing:
-    key = event.references[0] if event.references else event.id
-    return Outgoing(event.topic.name, key.encode(), raw, event.at, not event.references)
+def _store(data: Mapping[str, Any]) -> object:
+    """Where it was written down, as identity finds it."""
+    return data.get("store") or {**data.get("traits", {}), **data.get("properties", {})}.get("store")

@@ -9,67 +9,27 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import date
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from shared.contracts.customers import Channel, Purpose
 from shared.contracts.envelope import Name
 from shared.operator_error import OperatorError
+from stack.importing.fields import Columns, Field_, Given, NamedBy, Part, References, Within, Zone
+from stack.importing.numerals import Numerals
 
 Kind = Literal["customers", "purchases", "interactions"]
 KINDS: tuple[Kind, ...] = ("customers", "purchases", "interactions")
-ReferenceColumn = Literal["loyalty_card", "user", "email", "phone", "line", "anonymous", "typed"]
-"""`typed` columns hold whole references, such as email:ann@example.com."""
 
 
 class MappingError(OperatorError):
     """The mapping does not fit: itself, or to the file. The message says what to change."""
 
     exit_code = 2
-
-
-class Part(BaseModel):
-    """Part of a mapping: frozen, and closed to what it does not know, so that a misspelt field is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Given(Part):
-    """Where a field comes from: a column (with what stands in where it is blank), or the same value for every row."""
-
-    column: Name | None = None
-    default: Name | None = None
-    value: Name | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> Given:
-        if (self.column is None) == (self.value is None):
-            raise ValueError("is a column's name, {column = ..., default = ...} or {value = ...}")
-        return self
-
-
-def _as_given(written: object) -> object:
-    return {"column": written} if isinstance(written, str) else written
-
-
-def _as_list(written: object) -> object:
-    return (written,) if isinstance(written, str) else written
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{name} is no time zone; write it as Asia/Bangkok or UTC") from error
-    return name
-
-
-Field_ = Annotated[Given, BeforeValidator(_as_given)]
-Columns = Annotated[tuple[Name, ...], BeforeValidator(_as_list)]
-Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class FileLayout(Part):
@@ -86,6 +46,8 @@ class FileLayout(Part):
     """Of times that are written without one."""
     time_format: Name | None = None
     """As strptime knows it, or epoch or epoch_ms, where times are not ISO 8601."""
+    day_format: Name | None = None
+    """The same of days that are no times, such as the last service's."""
     earliest: date = date(1970, 1, 1)
     """What is dated before is refused: 1900-01-01 is how many systems write that they do not know."""
     blank: tuple[str, ...] = ("NULL", "null", "\\N")
@@ -98,6 +60,11 @@ class FileLayout(Part):
             raise ValueError("decimal and thousands cannot be the same")
         return self
 
+    @cached_property
+    def numerals(self) -> Numerals:
+        """How numbers are written."""
+        return Numerals(self.decimal, self.thousands)
+
 
 class AnyMapping(Part):
     """What the mappings of all kinds say."""
@@ -106,16 +73,51 @@ class AnyMapping(Part):
     """Names the system that the file comes from, for ever: source and id together are what makes a second import change nothing."""
     id: Columns = ()
     file: FileLayout = FileLayout()
-    references: dict[ReferenceColumn, Field_] = Field(default_factory=dict)
+    references: References = Field(default_factory=dict)
 
 
 class ConsentColumn(Part):
-    """A column of yes and no for one purpose and channel; `at` is a column that says since when."""
+    """A column of yes and no for one purpose and channel, since when, and what proves it: the words are the contract's."""
 
     purpose: Purpose
     channel: Channel
     given: Field_
     at: Field_ | None = None
+    lawful_basis: Field_ | None = None
+    text_version: Field_ | None = None
+    text_sha256: Field_ | None = None
+    method: Field_ | None = None
+    place: Field_ | None = None
+    evidence: Field_ | None = None
+
+
+class AssetColumns(Within):
+    """Something that a customer owns; the fields are the contract's (`Asset`)."""
+
+    asset_id: Field_
+    kind: Field_ | None = None
+    label: Field_ | None = None
+    since: Field_ | None = None
+    service_every_days: Field_ | None = None
+    service_every_km: Field_ | None = None
+    serviced_on: Field_ | None = None
+    serviced_at_km: Field_ | None = None
+    odometer_km: Field_ | None = None
+    read_on: Field_ | None = None
+    warranty_ends_on: Field_ | None = None
+    renews_on: Field_ | None = None
+    is_gone: Field_ | None = None
+
+
+class DecisionMakerColumns(Within):
+    """A person who decides at a firm; the first of `references` that is not blank says where they are reached."""
+
+    person_id: Field_
+    name: Field_ | None = None
+    role: Field_ | None = None
+    channel: Field_ | None = None
+    references: References = Field(default_factory=dict)
+    has_left: Field_ | None = None
 
 
 class CustomersMapping(AnyMapping):
@@ -131,6 +133,9 @@ class CustomersMapping(AnyMapping):
     language: Field_ | None = None
     time_zone: Field_ | None = None
     customer_type: Field_ | None = None
+    lead_source: Field_ | None = None
+    assets: tuple[AssetColumns, ...] = ()
+    decision_makers: tuple[DecisionMakerColumns, ...] = ()
 
     @model_validator(mode="after")
     def _says_who_and_when(self) -> CustomersMapping:
@@ -196,13 +201,19 @@ MODELS: Mapping[Kind, type[ImportMapping]] = {
 
 def load_mapping(path: Path, kind: Kind) -> dict[str, Any]:
     """A mapping file as it is written, TOML or JSON. Raises MappingError."""
+    shown = f"`dear import example-mapping {kind}` shows one"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         read: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise MappingError(f"{path} is no mapping: {error}. `dear import example-mapping {kind}` shows one.") from error
+    except UnicodeError:
+        raise MappingError(f"{path} is no mapping: save it as text in UTF-8. {shown}.") from None
+    except ValueError as error:
+        form = "JSON" if path.suffix == ".json" else "TOML, where names of columns and all other texts stand in quotes"
+        raise MappingError(f"{path} is no {form}: {error}. {shown}.") from error
+    except OSError as error:
+        raise MappingError(f"{path} cannot be read: {error.strerror or error}. {shown}.") from error
     if not isinstance(read, dict):
-        raise MappingError(f"{path} is no mapping: an object is expected. `dear import example-mapping {kind}` shows one.")
+        raise MappingError(f"{path} is no mapping: an object is expected. {shown}.")
     return read
 
 
@@ -211,8 +222,28 @@ def check_mapping(written: Mapping[str, Any], kind: Kind, where: str) -> ImportM
     try:
         return MODELS[kind].model_validate(written)
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or kind}: {fault['msg']}" for fault in error.errors()]
+        faults = [_explained(fault, kind) for fault in error.errors()]
         raise MappingError(f"{where}: {'; '.join(faults[:5])}. `dear import example-mapping {kind}` shows all fields.") from None
+
+
+def _explained(fault: Any, kind: Kind) -> str:
+    place = ".".join(map(str, fault["loc"])) or kind
+    if fault["type"] == "missing":
+        return f"{place}: is needed"
+    if fault["type"] != "extra_forbidden":
+        return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+    name = str(fault["loc"][-1])
+    others = [other for other in KINDS if len(fault["loc"]) == 1 and name in MODELS[other].model_fields]
+    near = get_close_matches(name, sorted(_field_names(MODELS[kind])), 1, 0.7)
+    hint = f"; it is one of {' and '.join(others)}" if others else f" (did you mean {near[0]}?)" if near else ""
+    return f"{place}: is no field here{hint}"
+
+
+def _field_names(model: type[ImportMapping]) -> set[str]:
+    """Of a model and of what is in it."""
+    inside: tuple[type[Part], ...] = (ConsentColumn, AssetColumns, DecisionMakerColumns) if model is CustomersMapping else ()
+    parts: tuple[type[Part], ...] = (model, FileLayout, NamedBy, *inside)
+    return {name for part in parts for name in part.model_fields}
 
 
 def example_mapping(kind: Kind) -> str:
@@ -239,6 +270,8 @@ def _givens(part: object) -> Iterator[Given]:
     match part:
         case Given():
             yield part
+        case Within(within=str() as column):
+            yield Given(column=column)
         case BaseModel():
             for name in type(part).model_fields:
                 yield from _givens(getattr(part, name))

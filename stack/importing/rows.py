@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from stack.importing import values
-from stack.importing.mapping import FileLayout, Given
+from stack.importing.fields import Given
+from stack.importing.mapping import FileLayout
 from stack.importing.verdicts import Bad, Fault, RowReason
 
 T = TypeVar("T")
@@ -44,6 +45,15 @@ class Cells:
             found = found.get(part)
         return found
 
+    def within_column(self, column: str | None) -> Iterator[Cells]:
+        """Each object that is nested there; without a column the row itself. Raises Bad."""
+        nested = [self.values] if column is None else self.raw(column)
+        if nested is None or nested == "":
+            return
+        if not isinstance(nested, list) or not all(isinstance(each, Mapping) for each in nested):
+            raise Bad(RowReason.MISSING_VALUE, "a list of objects is expected", column)
+        yield from (Cells(each, self.layout, column or self.within) for each in nested)
+
     def text(self, given: Given | None) -> str | None:
         """The field as a text, None where it is blank. Raises Bad."""
         return None if given is None else self._read(given, lambda value: values.as_text(value, self.layout))
@@ -71,6 +81,28 @@ class Cells:
         """The field as a number of pieces. Raises Bad."""
         return self._needed(given, "the quantity", lambda value: values.as_quantity(value, self.layout, weighed_as_one))
 
+    def whole(self, given: Given) -> int | None:
+        """The field as a whole number, None where it is blank. Raises Bad."""
+        if self.text(given) is None:
+            return None
+        return self._stripped(given, lambda value: values.as_whole(value, self.layout))
+
+    def day(self, given: Given) -> str | None:
+        """The field as a day, None where it is blank. Raises Bad."""
+        if self.text(given) is None:
+            return None
+        return self._stripped(given, lambda value: values.as_day(value, self.layout).isoformat())
+
+    def choice(self, given: Given, words: Sequence[str]) -> str | None:
+        """The field as one of these words, None where it is blank. Raises Bad."""
+        if self.text(given) is None:
+            return None
+        return self._read(given, lambda value: values.as_choice(value, self.layout, words))
+
+    def says(self, given: Given) -> bool:
+        """Does the row itself say something there, and not only the mapping?"""
+        return given.column is not None and self.text(Given(column=given.column)) is not None
+
     def flag(self, given: Given) -> bool | None:
         """The field as yes or no, None where it is blank. Raises Bad."""
         if self.text(given) is None:
@@ -79,6 +111,9 @@ class Cells:
 
     def _needed(self, given: Given, name: str, read: Callable[[object], T]) -> T:
         self.needed(given, name)
+        return self._stripped(given, read)
+
+    def _stripped(self, given: Given, read: Callable[[object], T]) -> T:
         return self._read(given, lambda value: read(value.strip() if isinstance(value, str) else value))
 
     def _read(self, given: Given, read: Callable[[object], T]) -> T:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.importing.drafts import Unit, content_name, customer_unit, interaction_unit, purchase_unit, receipt_unit, refused_unit
+from stack.importing.customers import customer_unit
+from stack.importing.drafts import Unit, content_name, refused_unit
+from stack.importing.interactions import interaction_unit
 from stack.importing.mapping import CustomersMapping, ImportMapping, InteractionsMapping, MappingError, PurchasesMapping
-from stack.importing.reading import Advance, Table
+from stack.importing.purchases import purchase_unit, receipt_unit
 from stack.importing.rows import Cells, Row
 from stack.importing.seen import Seen
+from stack.importing.tables import Advance, Table
 from stack.importing.verdicts import Bad, Fault, RowReason
 
 MOST_OPEN_ROWS = 200_000

@@ -33,6 +33,7 @@ class RowReason(StrEnum):
     NEGATIVE_AMOUNT = "negative_amount"
     NOT_A_QUANTITY = "not_a_quantity"
     NOT_YES_OR_NO = "not_yes_or_no"
+    NOT_A_CHOICE = "not_a_choice"
     ROWS_DISAGREE = "rows_disagree"
     """The lines of one receipt name different customers, stores or currencies."""
     RECEIPT_REFUSED = "receipt_refused"
@@ -49,6 +50,14 @@ class Fault:
     reason: str
     detail: str
     column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What an accepted row says and identity leaves out: the column, and its rule (`NamesNobody`)."""
+
+    column: str
+    rule: str
 
 
 class Bad(ValueError):
@@ -68,3 +77,4 @@ class RowVerdict:
     id: str | None = None
     line: int | None = None
     fault: Fault | None = None
+    dropped: tuple[Dropped, ...] = ()

@@ -47,7 +47,8 @@ class System:
         """Drain and stop everything."""
         if self.supervisor is not None:
             self.supervisor.stop()
-            self._watching.join(30)
+            if self._watching is not None:
+                self._watching.join(30)
             self.supervisor = None
 
     def end(self) -> None:
@@ -69,19 +70,20 @@ class System:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One system for a module's tests, which build on each other."""
-    yield from _running(System(tmp_path_factory.mktemp("system")))
+    yield from running(System(tmp_path_factory.mktemp("system")))
 
 
 @pytest.fixture(scope="module")
 def live_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The same by the wall's clock, and everyone is re-scored often."""
-    yield from _running(System(tmp_path_factory.mktemp("system"), "live", DEAR_RESCORE_SECONDS=str(RESCORE_SECONDS)))
+    yield from running(System(tmp_path_factory.mktemp("system"), "live", DEAR_RESCORE_SECONDS=str(RESCORE_SECONDS)))
 
 
-def _running(running: System) -> Iterator[System]:
+def running(system: System) -> Iterator[System]:
+    """A system that is ended with its test, on a broker and a database of its own."""
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):
         os.environ.pop(name, None)
     try:
-        yield running
+        yield system
     finally:
-        running.end()
+        system.end()

@@ -19,7 +19,8 @@ import pytest
 from stack.demo.quiet import wait_until_quiet
 from stack.exporting.run import ExportOptions, run_export
 from stack.http import ask
-from stack.importing.run import ImportOptions, run_import
+from stack.importing.options import ImportOptions
+from stack.importing.run import run_import
 from tests.e2e.conftest import RESCORE_SECONDS
 
 pytestmark = pytest.mark.e2e

@@ -53,6 +53,10 @@ def told(system, up, replayed):
     return collect(up, replayed).json
 
 
+def opened(system, letters):
+    return dead_letters.keys_at(system.supervisor.directory.path).open(letters)
+
+
 def until(is_so, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not is_so():
@@ -231,7 +235,8 @@ def test_bad_input_over_kafka_is_parked_with_its_reason_and_neighbours_pass(syst
     letters = dead_letters.parked(up["kafka"])
     expected = Counter((topic.name, reason) for topic, (_, bad) in BAD_OVER_KAFKA.items() for reason in bad)
     assert Counter((letter.topic, letter.reason) for letter in letters.values()) == expected, system.last_words()
-    assert all(letter.group == "identity" and letter.detail for letter in letters.values())
+    assert all(letter.group == "identity" and letter.sealed_base64 and letter.value_base64 is None for letter in letters.values())
+    assert all(content.detail for content in opened(system, letters).values())
     good = {topic: len(bad) + 1 for topic, (_, bad) in BAD_OVER_KAFKA.items()}
     assert ask(f"{up['services']['campaigns']}/v1/loyalty/summary")["ledger_sum"] == points + good[PURCHASES]
     after = ask(f"{up['services']['identity']}/v1/outcomes")
@@ -243,12 +248,13 @@ def test_a_parked_event_that_is_still_bad_when_replayed_is_parked_again_and_coun
     before = ask(f"{up['services']['identity']}/v1/outcomes")
     letters = dead_letters.parked(up["kafka"])
     chosen = dead_letters.Choice(reason="negative_amount").of(letters)
+    contents = opened(system, chosen)
     with sender(up["kafka"]) as out:
-        dead_letters.replay(chosen, out)
+        dead_letters.replay(chosen, contents, out)
     until(lambda: has_passed(up["kafka"]))
     until(lambda: len(dead_letters.parked(up["kafka"])) == len(letters))
     again = dead_letters.Choice(reason="negative_amount").of(dead_letters.parked(up["kafka"]))
-    assert [letter.value_base64 for letter in again.values()] == [letter.value_base64 for letter in chosen.values()]
+    assert [content.value for content in opened(system, again).values()] == [content.value for content in contents.values()]
     assert again.keys() != chosen.keys()
     assert ask(f"{up['services']['identity']}/v1/outcomes") == before
 

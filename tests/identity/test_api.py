@@ -8,6 +8,7 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -16,9 +17,11 @@ import pytest
 
 from services.identity import app as identity
 from services.identity import metrics
+from services.identity.domain.resolution import new_profile_id
 from services.identity.domain.segment import MESSAGE_TYPES
 from services.identity.settings import IdentitySettings
 from shared.access.gate import Gate, open_gate
+from shared.clock import ReplayClock
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, INTERACTIONS, PURCHASES, Topic
 from shared.http import create_app
 from shared.problems import MEDIA_TYPE
@@ -365,6 +368,65 @@ async def test_an_update_is_shown_once_the_answer_says_so(world: World) -> None:
         assert (await client.get("/v1/customers/lookup", params={"reference": CARD})).json() == shown
 
 
+async def test_a_retry_is_answered_as_the_first_and_another_request_under_its_key_is_not(world: World) -> None:
+    consent = {"reference": CARD, "consents": [CONSENT]}
+    async with client_of(world) as client:
+        for way, body in (("updates", FIRM), ("consents", consent), ("consents", {**consent, "at": "2026-03-01T12:30:00Z"})):
+            headers = {"idempotency-key": f"form-{way}-{len(body)}"}
+            first = await world.answered(client.post(f"/v1/customers/{way}", json=body, headers=headers))
+            assert isinstance(world.clock, ReplayClock)
+            world.clock.observe(world.clock.now() + timedelta(seconds=2))
+            again = await client.post(f"/v1/customers/{way}", json=body, headers=headers)
+            assert (first.status_code, again.status_code) == (200, 200)
+            assert (again.json()["customer_id"], again.json()["consents"]) == (first.json()["customer_id"], first.json()["consents"])
+            other = {**body, **({"traits": {"name": "Other"}} if way == "updates" else {"consents": [{**CONSENT, "granted": False}]})}
+            assert is_problem(await client.post(f"/v1/customers/{way}", json=other, headers=headers), 409)
+        await world.bus.settle()
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["accepted"], outcomes["repeated"], outcomes["quarantined"]) == (3, 0, 0)
+
+
+async def test_a_person_is_not_merged_with_himself_and_what_is_one_is_not_merged_again(world: World) -> None:
+    async with client_of(world) as client:
+        await world.send(purchase("1"), purchase("2", "loyalty_card:77"))
+        one, other = new_profile_id(CARD), new_profile_id("loyalty_card:77")
+        words = {"by": "call centre", "evidence": "same voice"}
+
+        async def ask(what: str, key: str | None = None, **asked: Any) -> httpx.Response:
+            headers = {"idempotency-key": key} if key else {}
+            return await world.answered(client.post(f"/v1/customers/{one}/{what}", json={**words, **asked}, headers=headers))
+
+        assert is_problem(await ask("merge", other_id=one), 422)
+        merged = [await ask("merge", key, other_id=other) for key in ("m", "m", None)]
+        assert [(each.status_code, each.json()["customers"][0]["members"]) for each in merged] == [(200, sorted((one, other)))] * 3
+        [decision] = (await client.get(f"/v1/customers/{one}/merges")).json()["merges"]
+        assert (decision["action"], decision["profiles"]) == ("merged", [one, other])
+        assert [(await ask("split", "s", profiles=[other])).status_code for _ in range(2)] == [200, 200]
+        await world.send(identify("3", (CARD, "loyalty_card:77"), at=day(1)))
+        told = (await client.get(f"/v1/customers/{other}/merges")).json()["merges"]
+        assert [(each["action"], each["rule"]) for each in told][1:] == [("split", "requested"), ("refused", "split_before")]
+        assert [each["event"] for each in told][1:] == ["s", "3"]
+
+
+async def test_what_was_set_aside_can_be_looked_at(world: World) -> None:
+    mails = tuple(f"email:a{number}@example.com" for number in range(5))
+    async with client_of(world) as client:
+        await world.send(purchase("1"), purchase("1", amount=3), purchase("2", amount=-1))
+        await world.send(identify("3", mails), identify("4", (mails[0], "email:b@example.com")))
+        [quarantined] = (await client.get("/v1/outcomes/quarantined")).json()["outcomes"]
+        assert (quarantined["source"], quarantined["id"]) == ("till/1", "1")
+        kept = await client.get("/v1/outcomes/quarantined/event", params={"origin": quarantined["origin"]})
+        assert (kept.status_code, kept.json()["data"]["lines"][0]["amount_minor"]) == (200, 3)
+        [parked] = (await client.get("/v1/outcomes/parked")).json()["outcomes"]
+        sent = await client.get("/v1/outcomes/parked/event", params={"origin": parked["origin"]})
+        assert (sent.json()["id"], "id" in parked) == ("2", False)
+        [refused] = (await client.get("/v1/outcomes/merge_refused")).json()["outcomes"]
+        assert (refused["reason"], refused["id"]) == ("limit_email", "4")
+        assert "left out" in refused["detail"]
+        assert is_problem(await client.get("/v1/outcomes/parked/event", params={"origin": "x/0/0"}), 404)
+        assert is_problem(await client.get("/v1/outcomes/bogus"), 422)
+
+
 @pytest.mark.parametrize(
     "change",
     [{"references": []}, {"references": ["user:null"]}, {"lead_source": "luck"}, {"assets": [{"asset_id": "a", "since": "2026-02-30"}]}],
@@ -376,7 +438,7 @@ async def test_an_update_that_cannot_be_is_refused(world: World, change: dict[st
 
 
 async def test_the_nearest_service_point_of_a_customer(world: World) -> None:
-    hours = {day: ["00:00-00:00"] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
+    hours = {day: ["00:00-24:00"] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
     near = {"id": "1", "name": "Silom", "latitude": 13.72, "longitude": 100.53, "time_zone": "Asia/Bangkok"}
     far = {"id": "2", "name": "Nimman", "latitude": 18.79, "longitude": 98.97, "time_zone": "Asia/Bangkok", "hours": hours}
     async with client_of(world, IdentitySettings(service_points=(far, near))) as client:
@@ -410,17 +472,21 @@ async def test_consents_are_in_force_when_the_answer_says_so(world: World) -> No
 
 
 @pytest.mark.parametrize("reference", [CARD, "user:สมชาย & 7"])
-async def test_consents_that_take_longer_are_accepted_and_located(world: World, monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
+@pytest.mark.parametrize("said", [{"at": NOON.isoformat()}, {}], ids=["dated", "undated"])
+async def test_consents_that_take_longer_are_accepted_and_located(
+    world: World, monkeypatch: pytest.MonkeyPatch, reference: str, said: dict[str, str]
+) -> None:
     monkeypatch.setattr("services.identity.api.customers.EFFECT_SECONDS", 0.05)
     async with client_of(world) as client:
-        body = {"reference": reference, "consents": [CONSENT], "at": NOON.isoformat()}
+        body = {"reference": reference, "consents": [CONSENT], **said}
         answer = await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})
         assert answer.status_code == 202
         await world.bus.settle()
         assert (await client.get(answer.headers["location"])).json()["consents"] == [{**CONSENT, "at": "2026-03-01T12:00:00Z"}]
-        await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})
+        assert (await client.post("/v1/customers/consents", json=body, headers={"idempotency-key": "k"})).status_code == 200
         await world.bus.settle()
-        assert (await client.get("/v1/outcomes")).json()["repeated"] == 1
+        outcomes = (await client.get("/v1/outcomes")).json()
+        assert (outcomes["accepted"], outcomes["repeated"]) == (1, 0), "what was said is not sent again"
 
 
 @pytest.mark.parametrize("change", [{"reference": "nobody"}, {"consents": []}, {"consents": [{}]}, {"at": "2099-01-01T00:00:00Z"}])

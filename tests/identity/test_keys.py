@@ -126,6 +126,25 @@ async def test_write_keys_send_events_and_state_consents_beside_keys(live_world:
         assert is_problem(await client.get("/v1/customers", auth=("k1", "")), 403, "missing_scope")
 
 
+async def test_who_may_only_send_is_shown_ids_where_a_reader_is_shown_the_customer(world: World) -> None:
+    door = Door(await world.start())
+    async with door.client() as client:
+        keys = [(await make(client, *scopes))["key"] for scopes in (("ingest",), ("profiles:write",), ("profiles:write", "profiles:read"))]
+        form, other = {"references": [CARD, "email:ann@example.com"], "traits": {"name": "Ann"}}, {"references": ["loyalty_card:77"]}
+        posts = [await world.answered(client.post("/v1/customers/updates", json=each, headers=bearer(keys[0]))) for each in (form, other)]
+        assert [(post.status_code, post.json().keys()) for post in posts] == [(200, {"customer_id", "members"})] * 2
+        ann, bob = (post.json()["customer_id"] for post in posts)
+        consent = {"reference": CARD, "consents": [CONSENT]}
+        for key, shown in zip(keys, (False, False, True), strict=True):
+            answer = await world.answered(client.post("/v1/customers/consents", json=consent, headers=bearer(key)))
+            assert (answer.status_code, "traits" in answer.json()) == (200, shown)
+        for key, shown in zip(keys[1:], (False, True), strict=True):
+            for act, body in (("merge", {"other_id": bob}), ("split", {"profiles": [bob]})):
+                asked = {**body, "by": "shop", "evidence": "said so"}
+                answer = await world.answered(client.post(f"/v1/customers/{ann}/{act}", json=asked, headers=bearer(key)))
+                assert (answer.status_code, "traits" in answer.json()["customers"][0]) == (200, shown), act
+
+
 async def test_two_keys_of_a_name_may_be_active(world: World) -> None:
     async with Door(world).client() as client:
         first, second = await make(client, "ingest", name="till"), await make(client, "ingest", name="till")

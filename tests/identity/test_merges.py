@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect
 
+from services.identity import merging
 from services.identity.clerk import Clerk, on_privacy
+from services.identity.domain.merging import Asked
 from services.identity.domain.privacy import Kind, Request, Rules, State
 from services.identity.domain.resolution import new_profile_id
 from services.identity.merging import homes_of
@@ -23,11 +25,13 @@ from services.identity.settings import IdentitySettings
 from services.identity.store import customers, merges, privacy, references
 from shared.clock import WallClock
 from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_UPDATES, CUSTOMERS, DEAD_LETTERS, PRIVACY, TOPICS
+from shared.letters import Letters
 from shared.mongo import connect, disconnect
 from shared.privacy import answer_privacy, reference_digest
 from shared.streaming.errors import Unavailable
 from shared.streaming.memory import MemoryBus
 from shared.streaming.records import Batch
+from shared.vault import vault_of
 from tests.identity.test_api import client_of
 from tests.identity.test_export import rows_of
 from tests.identity.world import CARD, World, batch, consent, day, identify, merge, purchase, split, topic_of
@@ -70,7 +74,7 @@ async def test_a_form_that_names_two_customers_makes_them_one(world: World) -> N
     await two_and_a_form(world)
     read = known_by_readers(world.bus)
     assert read == last_written(world.bus)
-    assert (read[ANN]["members"], read[ANN]["references"]) == (sorted([ANN, ANN_TOO]), [EMAIL, CARD])
+    assert (read[ANN]["members"], read[ANN]["references"]) == (sorted([ANN, ANN_TOO]), [CARD, EMAIL])
     assert (read[ANN]["traits"], read[ANN]["consents"][0]["granted"]) == ({"city": "Bangkok"}, True)
     assert (read[ANN_TOO]["merged_into"], read[ANN_TOO]["references"], read[ANN_TOO]["consents"]) == (ANN, [], [])
     assert customers.count() - references.count_absorbed() == 1
@@ -190,6 +194,22 @@ async def test_merging_and_splitting_over_http(world: World) -> None:
         refused = await asking
         assert (refused.status_code, refused.json()["rule"]) == (409, "not_its_profiles")
         assert (await client.post(f"/v1/customers/{'0' * 32}/merge", json={"other_id": ANN, **why})).status_code == 404
+
+
+async def test_who_is_merged_further_while_he_is_looked_up_is_found_at_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await world.start()).send(purchase("0", "user:9", at=day(-1)), purchase("1"), purchase("2", EMAIL, at=day(1)))
+    await world.send(merge("3", CARD, EMAIL))
+    look, oldest = merging.published_as, new_profile_id("user:9")
+
+    def look_and_merge(profiles: Any) -> Any:
+        monkeypatch.setattr(merging, "published_as", look)
+        found = look(profiles)
+        merging.decide([Asked("meanwhile", "meanwhile", (ANN, oldest))], world.settings.rules, day(2))
+        return found
+
+    monkeypatch.setattr(merging, "published_as", look_and_merge)
+    found = homes_of((ANN_TOO,))[ANN_TOO]
+    assert (found.customer_id, found.merged_into, found.members) == (oldest, None, {ANN, ANN_TOO, oldest})
 
 
 async def test_a_merged_customer_is_found_shown_and_exported_as_one(world: World) -> None:
@@ -326,14 +346,14 @@ async def erase(world: World, number: int, called: str, at: datetime) -> None:
         asked = Request(request_id, Kind.ERASURE, State.RECEIVED, 0, profile, (profile,), at, at, profile=profile)
         privacy.create(asked, None)
     digest = partial(reference_digest, MASTER.encode())
-    letters = partial(world.bus.read, DEAD_LETTERS)
-    clerk = Clerk(world.bus.publish, WallClock(), Rules(timedelta(0), timedelta(days=1)), digest, letters)
+    letters = {name: Letters(name, vault_of("identity"), partial(world.bus.read, DEAD_LETTERS)) for name in ("identity", *OTHERS)}
+    clerk = Clerk(world.bus.publish, WallClock(), Rules(timedelta(0), timedelta(days=1)), digest, letters["identity"])
     for _ in range(12):
         world.database["privacy_requests"].update_many({}, {"$set": {"leased_until": None}})
         await clerk.work()
         asked_for = [record for record in world.bus.records(PRIVACY) if b"PrivacyRequested" in (record.value or b"")]
         for service in OTHERS:
-            await answer_privacy(service, Nothing(), world.bus.publish)(Batch(PRIVACY.name, "id", 0, asked_for))
+            await answer_privacy(service, Nothing(), world.bus.publish, letters[service])(Batch(PRIVACY.name, "id", 0, asked_for))
         await on_privacy(Batch(PRIVACY.name, "id", 0, world.bus.records(PRIVACY)))
         if (privacy.find(request_id) or {}).get("state") == State.DONE:
             return

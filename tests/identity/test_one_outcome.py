@@ -47,7 +47,7 @@ class Operator:
     async def replay(self, *, take_away: bool = True) -> None:
         letters = {record.key: record.value for record in self._bus.records(DEAD_LETTERS)}
         parked = {(key or b"").decode(): Event[EventParked].model_validate_json(value).data for key, value in letters.items() if value}
-        dead_letters.replay(parked, self)  # type: ignore[arg-type]
+        dead_letters.replay(parked, dead_letters.Keys(None, None).open(parked), self)  # type: ignore[arg-type]
         for topic, each in self._sent:
             if take_away or topic is not DEAD_LETTERS:
                 await self._bus.publish(topic, [each])

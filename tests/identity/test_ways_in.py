@@ -168,7 +168,7 @@ async def test_an_order_its_updates_and_its_refund_count_once_however_often_they
         counts = positions.outcomes()
         assert (counts["accepted"], counts["anonymous"], counts["quarantined"], counts["parked"]) == (4, 0, 0, 0)
         found = (await client.get("/v1/customers/lookup", params={"reference": "email:ann@example.com"})).json()
-        assert found["references"] == ["email:ann@example.com", WHO]
+        assert found["references"] == [WHO, "email:ann@example.com"]
         assert found["consents"] == [{"purpose": "marketing", "channel": "email", "granted": True, "at": "2024-04-10T18:11:12Z"}]
 
 

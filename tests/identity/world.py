@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import httpx
 from pymongo.collection import Collection
 
 from services.identity import app
@@ -125,6 +127,14 @@ class World:
         for each in sent:
             await self.bus.append(topic_of(each), message(each))
         await self.bus.settle()
+
+    async def answered(self, request: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+        """The answer to a request that waits for its effect, while the worker works."""
+        asking = asyncio.create_task(request)
+        while not asking.done():
+            await self.bus.settle()
+            await asyncio.sleep(0.01)
+        return await asking
 
     @contextmanager
     def failing_write(self, collection: str, error: Exception, done: bool = True, method: str = "insert_many") -> Iterator[None]:

@@ -45,7 +45,11 @@ def new_world(database_uri: str, sink: Sink) -> Iterator[Callable[..., World]]:
 
     def make(clock: ReplayClock | None = None, **settings: Any) -> World:
         chosen = {"smtp_port": sink.port, "smtp_timeout_seconds": 2.0, "sender_name": "Corner Shop", **settings}
-        return World(NotificationsSettings(mongodb_uri=database_uri, **chosen), client["notifications"], clock)
+        return World(
+            NotificationsSettings(mongodb_uri=database_uri, master_key="a master key of the tests", **chosen),
+            client["notifications"],
+            clock,
+        )
 
     yield make
     disconnect("notifications")

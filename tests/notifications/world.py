@@ -13,6 +13,7 @@ from aiosmtpd.controller import Controller
 
 from services.notifications.app import build
 from services.notifications.settings import NotificationsSettings
+from services.notifications.store.words import opened
 from shared.clock import ReplayClock
 from shared.contracts.customers import Consent, CustomerPublished
 from shared.contracts.envelope import derived_id, envelope
@@ -130,7 +131,7 @@ class World:
         await self.bus.settle()
 
     def messages(self, **wanted: Any) -> list[dict[str, Any]]:
-        return list(self.database["messages"].find(wanted))
+        return opened(self.database["messages"].find(wanted))
 
     def states(self) -> list[tuple[str, str | None]]:
         return [(message["state"], message.get("reason")) for message in self.messages()]

@@ -37,6 +37,7 @@ from shared.contracts.topics import (
     Topic,
 )
 from shared.http import create_app
+from shared.retained import Retained
 from shared.service import Service
 from shared.streaming.memory import MemoryBus
 from shared.streaming.progress import Progress
@@ -63,22 +64,24 @@ class Nothing:
 class Everything:
     """The four services; their databases are real, and the bus keeps what a broker keeps."""
 
-    def __init__(self, directory: Path, databases: Mapping[str, Any]) -> None:
-        self.directory, self.databases = directory, databases
+    def __init__(self, directory: Path, databases: Mapping[str, Any], retention_days: Mapping[Retained, int] | None = None) -> None:
+        self.directory, self.databases, self.retention_days = directory, databases, dict(retention_days or {})
         self.bus, self.clock = MemoryBus(), ReplayClock(NOON)
         self.services = {name: getattr(self, f"_{name}")() for name in SERVICES}
         for service in self.services.values():
             self.bus.add(service)
 
     def _identity(self) -> Service:
-        settings = IdentitySettings(master_key=MASTER_KEY, erasure_settle_seconds=0)  # type: ignore[arg-type]
-        return identity.build(self.bus, settings, self.clock, self.bus.first_of_partition, partial(self.bus.read, DEAD_LETTERS))
+        settings = IdentitySettings(master_key=MASTER_KEY, erasure_settle_seconds=0, retention_days=self.retention_days)  # type: ignore[arg-type]
+        return identity.build(self.bus, settings, self.clock, self.bus.first_of_partition, self._letters)
 
     def _campaigns(self) -> Service:
-        return campaigns.build(self.bus, CampaignsSettings(), self.clock, self._timeline, self._first)
+        settings = CampaignsSettings(master_key=MASTER_KEY, retention_days=self.retention_days)  # type: ignore[arg-type]
+        return campaigns.build(self.bus, settings, self.clock, self._timeline, self._first, read_letters=self._letters)
 
     def _notifications(self) -> Service:
-        return notifications.build(self.bus, NotificationsSettings(master_key=MASTER_KEY, smtp_port=9), self.clock)  # type: ignore[arg-type]
+        settings = NotificationsSettings(master_key=MASTER_KEY, smtp_port=9, retention_days=self.retention_days)  # type: ignore[arg-type]
+        return notifications.build(self.bus, settings, self.clock, self._letters)
 
     def _segmentation(self) -> Service:
         sources = Sources(
@@ -93,11 +96,21 @@ class Everything:
             follow_products=self._follow_no_products,
             read_models=partial(self._read, SCORING_MODELS),
             follow_models=self._follow_nothing,
+            read_letters=self._letters,
             snapshots=SnapshotFiles(self.directory),
         )
         nobody_asks: Any = None
         changes = ChangesLog(nobody_asks, nobody_asks, nobody_asks, nobody_asks)
-        return segmentation.compose(self.bus, SegmentationSettings(clock="replay", data_dir=self.directory), self.clock, sources, changes)
+        settings = SegmentationSettings(
+            clock="replay",
+            data_dir=self.directory,
+            master_key=MASTER_KEY,  # type: ignore[arg-type]
+            retention_days=self.retention_days,
+        )
+        return segmentation.compose(self.bus, settings, self.clock, sources, changes)
+
+    def _letters(self) -> AsyncIterator[Sequence[Record]]:
+        return self.bus.read(DEAD_LETTERS)
 
     async def _read(self, topic: Topic, partition: int, start: int) -> AsyncIterator[Sequence[Record]]:
         yield [each for each in self.bus.records(topic, partition) if each.offset >= start]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
+import warnings
 from typing import Any
 
 import httpx
@@ -98,6 +99,32 @@ def test_no_guarded_route_answers_without_a_key_or_without_the_scope(
         assert answer.headers.get("www-authenticate", "Basic").startswith("Basic")
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_requests_are_counted_by_the_whole_template_of_their_path(name: str) -> None:
+    guarded = [(method, path) for of, method, path, _ in GUARDED if of == name]
+    app = app_of(name, gate_for("ingest", is_loopback=False))
+    REQUESTS.clear()
+    for method, path in guarded:
+        asyncio.run(ask(app, method, path))
+    asyncio.run(ask(app, "GET", "/v1/customers/0123/nowhere"))
+    counted = {
+        (each.labels["method"], each.labels["route"]): (each.labels["status"], each.value)
+        for each in REQUESTS.collect()[0].samples
+        if each.name.endswith("_total")
+    }
+    assert counted == {**dict.fromkeys(guarded, ("401", 1.0)), ("GET", "unmatched"): ("404", 1.0)}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_describes_its_routes_each_under_a_name_of_its_own(name: str) -> None:
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        paths = app_of(name).openapi()["paths"]
+    described = [(method.upper(), path, found["operationId"]) for path, methods in paths.items() for method, found in methods.items()]
+    assert len({operation for *_, operation in described}) == len(described)
+    guarded = {(method, path) for of, method, path, _ in GUARDED if of == name}
+    assert guarded - INTERNAL <= {(method, path) for method, path, _ in described}
+
+
 def test_beyond_loopback_nothing_is_open_while_there_are_no_keys() -> None:
     ring = Keyring(PEPPER, no_keys)
     ring.use(Roster())
@@ -187,7 +214,7 @@ def test_what_is_answered_directly_is_answered_as_the_framework_would(path: str,
 
     directly = answers(app_of("identity", gate_for("ingest")))
     assert {status for status, *_ in directly[:-1]} >= {401, 413}
-    assert {path.removeprefix("/v1")} == {route for _, route, *_ in directly[-1]}
+    assert {path} == {route for _, route, *_ in directly[-1]}
     monkeypatch.setattr("shared.direct.direct_routes", lambda app: ())
     assert answers(app_of("identity", gate_for("ingest"))) == directly
 

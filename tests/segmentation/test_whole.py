@@ -32,6 +32,7 @@ from shared.contracts.scores import Scores, ScoresComputed, SegmentEntered, Segm
 from shared.contracts.topics import (
     CUSTOMER_EVENTS,
     CUSTOMERS,
+    DEAD_LETTERS,
     PRODUCTS,
     PROFILE_ROWS,
     SCORES,
@@ -46,7 +47,7 @@ from shared.service import Service
 from shared.streaming.partitions import partition_for
 from shared.streaming.progress import Progress
 from shared.streaming.publisher import KafkaPublisher
-from shared.streaming.reader import bounds_of_partition, follow_partition, follow_partitions, read_partition
+from shared.streaming.reader import bounds_of_partition, follow_partition, follow_partitions, read_partition, read_topic
 from shared.streaming.records import Message, Position, Record, origin_header
 from tests.stream.harness import working
 
@@ -105,6 +106,7 @@ def sources_at(broker: str, directory: Path) -> Sources:
         follow_products=partial(follow_partitions, broker, PRODUCTS, dict.fromkeys(range(PRODUCTS.partitions), 0)),
         read_models=partial(read_partition, broker, SCORING_MODELS),
         follow_models=partial(follow_partition, broker, SCORING_MODELS, PARTITION, 0),
+        read_letters=partial(read_topic, broker, DEAD_LETTERS),
         snapshots=SnapshotFiles(directory),
     )
 

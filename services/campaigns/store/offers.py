@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from mongoengine import DateTimeField, DictField, Document, IntField, StringField
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
 
 from services.campaigns.domain.offers import Offer, OfferStatus, Skipped
-from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new
+from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new, portions
+from shared.walks import parts
 
 REPUBLISH_COUNT = 500
+RETIRED_AT_ONCE = 200
 
 
 class OfferDocument(Document):
@@ -211,3 +213,13 @@ def erase_contents(customer: str) -> tuple[int, int]:
     emptied = _offers().update_many({"customer_id": customer, "content": {"$ne": {}}}, {"$set": {"content": {}, "score": None}})
     _skips().delete_many({"customer_id": customer})
     return int(emptied.modified_count), int(_offers().count_documents({"customer_id": customer}))
+
+
+def retire(before: datetime) -> Iterator[int]:
+    """Empty what settled offers said that were decided before then, a portion a step; that they were made, and what came of it, stays."""
+    said = {"$or": [{"content": {"$ne": {}}}, {"score": {"$ne": None}}]}
+    wanted = {"status": {"$ne": OfferStatus.PENDING}, "decided_at": {"$lt": before}, **said}
+    for part in parts("campaigns", "offers", _offers(), "customer_id", RETIRED_AT_ONCE):
+        old = [found["_id"] for found in _offers().find({**part, **wanted}, {"_id": 1})]
+        changes = [UpdateMany({"_id": {"$in": some}}, {"$set": {"content": {}, "score": None}}) for some in portions(old)]
+        yield int(_offers().bulk_write(changes, ordered=False).modified_count) if changes else 0

@@ -7,18 +7,18 @@ import base64
 import binascii
 import json
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.identity.api.edge import REFUSALS, Edge
+from services.identity.api.stating import API_SOURCE, Statement, append, stated
 from services.identity.consents import consent_history
 from services.identity.domain.assets import OwnedAsset, assets_of, due
 from services.identity.domain.customers import (
@@ -30,6 +30,7 @@ from services.identity.domain.customers import (
     join,
     microseconds,
     moment,
+    retired_references,
     what_it_says,
 )
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
@@ -38,15 +39,14 @@ from services.identity.domain.references import NamesNobody, Naming
 from services.identity.merging import customers_among, homes_of, meant_by
 from services.identity.store import customers, names, references, timeline
 from shared.access.audit import about, about_all
-from shared.access.gate import needs
+from shared.access.gate import admitted, needs
 from shared.access.scopes import Scope
 from shared.clock import Clock
 from shared.contracts.customers import ConsentChanged, ConsentStatement, CustomerIdentified
-from shared.contracts.envelope import Event, Name, Reference, envelope
+from shared.contracts.envelope import Name, Reference
 from shared.mongo import in_store
 from shared.problems import Problem
 
-API_SOURCE = "dear/identity/api"
 EFFECT_SECONDS = 2.0
 POLL_SECONDS = 0.02
 Effect = Callable[[CustomerState, SourceEvent], bool]
@@ -104,18 +104,18 @@ def create_router(edge: Edge, clock: Clock) -> APIRouter:
         return {"customers": [view(state) for state in found], "next": last}
 
     @router.post("/consents", dependencies=stating, responses=APPENDED)
-    async def change_consents(asked: ConsentRequest, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
-        """State consents. 200 with the customer once they are in force; 202 where that takes longer than two seconds."""
+    async def change_consents(asked: ConsentRequest, request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+        """State consents. 200 once they are in force, to readers with the customer; 202 where that takes longer than two seconds."""
         said = ConsentChanged(reference=asked.reference, consents=tuple(asked.consents))
-        event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
-        return await _append(event, edge, _in_force)
+        statement = stated(said, idempotency_key, clock, at=asked.at, source=asked.source)
+        return await _append(statement, edge, _in_force, request)
 
     @router.post("/updates", dependencies=stating, responses=APPENDED)
-    async def update(asked: CustomerUpdate, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
-        """Say what is known of a customer. 200 with the customer once it is joined; 202 where that takes longer than two seconds."""
+    async def update(asked: CustomerUpdate, request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
+        """Say what is known of a customer. 200 once it is joined, to readers with it; 202 where that takes longer than two seconds."""
         said = CustomerIdentified.model_validate(asked.model_dump(exclude={"at", "source"}))
-        event = envelope(said, id=idempotency_key or uuid.uuid4().hex, source=asked.source, time=asked.at or clock.now())
-        return await _append(event, edge, _is_joined)
+        statement = stated(said, idempotency_key, clock, at=asked.at, source=asked.source)
+        return await _append(statement, edge, _is_joined, request)
 
     @router.get("/{customer_id}", dependencies=reading, responses=UNKNOWN)
     async def one(customer_id: str) -> dict[str, Any]:
@@ -141,7 +141,8 @@ def view(state: CustomerState) -> dict[str, Any]:
     owned = [_owned(asset) for asset in assets_of(state)]
     lead = state.wishes.get(LEAD_SOURCE)
     more = {"lead_source": lead.value if lead else None, "decision_makers": decision_makers_of(state), "assets": owned}
-    return {**as_published(state).model_dump(mode="json"), **more, "said": said}
+    retired = {"retired_references": list(retired_references(state))}
+    return {**as_published(state).model_dump(mode="json"), **retired, **more, "said": said}
 
 
 def _owned(asset: OwnedAsset) -> dict[str, Any]:
@@ -231,22 +232,26 @@ def _statements(customer_id: str, limit: int) -> list[dict[str, Any]]:
     return consent_history(by_id(customer_id).members)[:limit]
 
 
-async def _append(event: Event[Any], edge: Edge, has_effect: Effect) -> Response:
+def shown_to(request: Request, state: CustomerState) -> dict[str, Any]:
+    """The customer, to those who may read what is known of customers; its ids to those who may only say something."""
+    if admitted(request).may(Scope.PROFILES_READ):
+        return view(state)
+    return {"customer_id": state.customer_id, "members": sorted(state.members)}
+
+
+async def _append(statement: Statement, edge: Edge, has_effect: Effect, request: Request) -> Response:
     """Append to customer-updates-v1, as every other source does, and wait until it is in force."""
-    verdict = await edge.accept(event.model_dump_json().encode())
-    if verdict.problem is not None:
-        raise verdict.problem
-    assert verdict.event is not None
+    event = await append(statement, edge)
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
         # Not every reference need mean the one whom the event is about: the strongest that counts does.
-        for state in await in_store(_of_references, verdict.event.references):
-            if has_effect(state, verdict.event):
+        for state in await in_store(_of_references, event.references):
+            if has_effect(state, event):
                 about(state.customer_id)
-                return JSONResponse(view(state))
+                return JSONResponse(shown_to(request, state))
         await asyncio.sleep(POLL_SECONDS)
-    headers = {"Location": f"/v1/customers/lookup?{urlencode({'reference': verdict.event.references[0]})}"}
-    return JSONResponse({"source": event.source, "id": event.id, "status": "accepted"}, 202, headers)
+    headers = {"Location": f"/v1/customers/lookup?{urlencode({'reference': event.references[0]})}"}
+    return JSONResponse({"source": statement.source, "id": statement.id, "status": "accepted"}, 202, headers)
 
 
 def _in_force(state: CustomerState, event: SourceEvent) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from services.identity.api.customers import by_id, spelt
 from services.identity.domain.customers import CustomerState
 from services.identity.domain.events import read_event
-from services.identity.domain.privacy import Kind, Request, State
+from services.identity.domain.privacy import Kind, Reason, Request, State
 from services.identity.domain.references import NamesNobody, Naming
 from services.identity.domain.rejects import Refusal
 from services.identity.merging import homes_of
@@ -32,6 +32,8 @@ from shared.problems import Problem
 
 CHANGES_BYTES_MAX = 16_000
 """They travel as one event, which has a limit, too."""
+DUE = timedelta(days=30)
+"""How long the law gives: one month (GDPR, article 12), counted as its shortest usual length."""
 _NO_KEY = "Set DEAR_MASTER_KEY, the same for every process: without it nothing could stop what arrives late from being taken in again."
 
 
@@ -49,6 +51,8 @@ class Corrections(BaseModel):
 
     traits: Properties = Field(default_factory=dict)
     references: Annotated[list[Reference], Field(max_length=15)] = []
+    retire_references: Annotated[list[Reference], Field(max_length=15)] = []
+    """Theirs no more, such as a mistyped address: never written to, until a form names it again."""
     preferred_channel: Channel | None = None
     language: Name | None = None
     time_zone: Name | None = None
@@ -99,6 +103,7 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
             raise Problem(503, "Cannot erase", _NO_KEY)
         _check_references(asked.changes, naming)
         profile, state = await in_store(_whom, asked, naming)
+        changes = _spelt(asked.changes, state, naming)
         about(state.customer_id)
         gone = await in_store(merges.erased_among, (profile,))
         if gone and asked.kind is not Kind.ERASURE:
@@ -107,20 +112,26 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
             )
         _check_changes(asked.changes, min(state.references, default="user:somebody"), clock.now(), naming)
         request_id = derived_id("privacy-request", idempotency_key or uuid.uuid4().hex)
-        changes = asked.changes.model_dump_json(exclude_unset=True) if asked.changes else None
         members = tuple(sorted(state.members))
         request = Request(request_id, asked.kind, State.RECEIVED, 0, state.customer_id, members, clock.now(), wall.now(), profile=profile)
-        kept = await in_store(privacy.create, request, changes)
+        kept = await in_store(privacy.create, request, changes.model_dump_json(exclude_unset=True) if changes else None)
         if kept["kind"] != asked.kind or privacy.request_of(kept).profile not in state.members:
             raise Problem(409, "Another request", "This Idempotency-Key stands for another request; give each its own.")
         return JSONResponse(_shown(kept), 202, {"Location": f"/v1/privacy/requests/{request_id}"})
 
     @router.get("")
-    async def list_requests(after: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
-        """All requests in the order of their ids."""
-        found = await in_store(privacy.page, after, limit)
+    async def list_requests(
+        state: State | None = None,
+        kind: Kind | None = None,
+        customer_id: ProfileId | None = None,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> dict[str, Any]:
+        """Requests, newest first; those in one state, of one kind, or about the customer with this profile."""
+        wanted = {"state": state, "kind": kind, "members": customer_id}
+        found = await in_store(privacy.page, {name: value for name, value in wanted.items() if value}, _read_cursor(after), limit)
         about_all(each["customer_id"] for each in found)
-        return {"requests": [_shown(each) for each in found], "next": found[-1]["_id"] if len(found) == limit else None}
+        return {"requests": [_shown(each) for each in found], "next": _cursor(found[-1]) if len(found) == limit else None}
 
     @router.get("/{request_id}", responses={404: {"description": "There is no such request."}})
     async def one(request_id: str) -> dict[str, Any]:
@@ -161,6 +172,21 @@ def create_router(naming: Naming, clock: Clock, wall: Clock, can_erase: bool) ->
     return router
 
 
+def _cursor(last: Mapping[str, Any]) -> str:
+    return f"{last['received_at'].isoformat()}/{last['_id']}"
+
+
+def _read_cursor(after: str | None) -> tuple[datetime, str] | None:
+    if not after:
+        return None
+    at, _, request_id = after.partition("/")
+    try:
+        received_at = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise Problem(422, "Not a cursor", "after: give what `next` of the page before said") from error
+    return (received_at if received_at.tzinfo else received_at.replace(tzinfo=UTC)), request_id
+
+
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
@@ -185,7 +211,7 @@ def _check_changes(changes: Corrections | None, reference: str, at: datetime, na
     """Raise 422 for what would be refused when it comes as an event."""
     if changes is None:
         return
-    said = {"references": [reference], **changes.model_dump(mode="json", exclude={"references"}, exclude_unset=True)}
+    said = {"references": [reference], **changes.model_dump(mode="json", exclude={"references", "retire_references"}, exclude_unset=True)}
     try:
         data = CustomerIdentified.model_validate_json(json.dumps(said))
     except ValidationError as error:
@@ -205,6 +231,20 @@ def _check_references(changes: Corrections | None, naming: Naming) -> None:
             )
 
 
+def _spelt(changes: Corrections | None, state: CustomerState, naming: Naming) -> Corrections | None:
+    """With what is to be retired as it is known. Raises 422 for what is not theirs: it would be retired of nobody."""
+    if changes is None or not changes.retire_references:
+        return changes
+    spelt = [naming.spell(each) for each in changes.retire_references]
+    added = {naming.read(each) for each in changes.references}
+    for index, each in enumerate(spelt):
+        if each not in state.references:
+            raise Problem(422, "Not a reference of theirs", f"changes/retire_references/{index}: the customer has no such reference")
+        if each in added:
+            raise Problem(422, "Both", f"changes/retire_references/{index}: is among changes/references, too; say one of both")
+    return changes.model_copy(update={"retire_references": list(dict.fromkeys(spelt))})
+
+
 def _whom(asked: PrivacyRequest, naming: Naming) -> tuple[str, CustomerState]:
     """The profile by which they ask, and the customer that it is part of. Raises 404."""
     profile = asked.customer_id
@@ -221,9 +261,11 @@ def _shown(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "request_id": kept["_id"],
         "kind": kept["kind"],
+        "reason": kept.get("reason") or Reason.ASKED,
         "state": kept["state"],
         "customer_id": kept["customer_id"],
         "members": list(kept["members"]),
         **moments,
+        "due_at": (kept["received_at"] + DUE).isoformat(),
         "proof": kept.get("proof") or None,
     }

@@ -32,6 +32,9 @@ def shares(changes: Mapping[str, Any], home: str, states: Mapping[str, CustomerS
         for thing in changes.get(field, ()):
             for share in said_of(profile for profile, state in states.items() if _has(state, kind, thing[key])):
                 share.setdefault(field, []).append(thing)
+    for reference in changes.get("retire_references", ()):
+        for share in said_of(profile for profile, state in states.items() if reference in state.references):
+            share.setdefault("retired", []).append(reference)
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any, TypeVar
 
+from services.identity.domain.called import Called, by_strength
 from services.identity.domain.events import EPOCH, SourceEvent, details, statements
 from shared.contracts.customers import Consent, CustomerIdentified, CustomerPublished
 from shared.contracts.envelope import Event, derived_id, envelope
@@ -55,8 +56,8 @@ class CustomerState:
     consents: Mapping[tuple[str, str], Permission] = field(default_factory=dict)
     details: Mapping[Detail, Said] = field(default_factory=dict)
     """Of decision makers and assets. An odometer's readings are fields named by their day."""
-    since: Mapping[str, int] = field(default_factory=dict)
-    """Reference -> the oldest event time that named it."""
+    called: Called = field(default_factory=Called)
+    """Since when they are called what they are, and which of `references` reaches them no more."""
     merged_into: str | None = None
     """The customer that it is part of, of one that is none by itself any more."""
     version: int = field(default=0, compare=False)
@@ -75,10 +76,16 @@ def moment(at: int) -> datetime:
     return EPOCH + timedelta(microseconds=at)
 
 
-def what_it_says(event: SourceEvent, profile: str, customer_id: str, references: tuple[str, ...]) -> CustomerState:
-    """What one event says of its customer; `references` are those of its references that belong to the profile."""
+def what_it_says(
+    event: SourceEvent, profile: str, customer_id: str, references: tuple[str, ...], elsewhere: Iterable[str] = ()
+) -> CustomerState:
+    """What one event says of its customer; `references` are those of its references that belong to the profile.
+
+    `elsewhere`: those that belong to others, who may turn out to be the same customer.
+    """
     at = microseconds(event.at)
-    seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at, since=dict.fromkeys(references, at))
+    called = what_it_calls_them(event, references, elsewhere)
+    seen = CustomerState(customer_id, frozenset((profile,)), frozenset(references), at, called=called)
     consents: dict[tuple[str, str], Permission] = {}
     for each in statements(event):
         consents = _newest_permissions(consents, {(each.purpose, each.channel): Permission(at, each.granted)})
@@ -92,6 +99,25 @@ def what_it_says(event: SourceEvent, profile: str, customer_id: str, references:
         wishes={name: Said(at, event.key, value) for name, value in wishes.items() if value is not None},
         details=_details(event, at),
     )
+
+
+def what_it_calls_them(event: SourceEvent, own: Iterable[str], elsewhere: Iterable[str] = ()) -> Called:
+    """What one event says of references: of its customer's own, and of those that belong to others."""
+    at = event.at_us
+    since = dict.fromkeys(own, at)
+    if event.type != CustomerIdentified.event_type:
+        return Called(since)
+    return Called(since, {**since, **dict.fromkeys(elsewhere, at)}, dict.fromkeys(event.retired, at))
+
+
+def references_in_use(state: CustomerState) -> tuple[str, ...]:
+    """What reaches them or names them now: kinds in the order of their strength, and of each kind the newest first."""
+    return state.called.newest_first(each for each in state.references if not state.called.is_retired(each))
+
+
+def retired_references(state: CustomerState) -> tuple[str, ...]:
+    """What still names them in what comes late, and is theirs no more."""
+    return tuple(sorted((each for each in state.references if state.called.is_retired(each)), key=by_strength))
 
 
 def _details(event: SourceEvent, at: int) -> dict[Detail, Said]:
@@ -141,13 +167,9 @@ def join(one: CustomerState, other: CustomerState) -> CustomerState:
         wishes=_newest(one.wishes, other.wishes),
         consents=_newest_permissions(one.consents, other.consents),
         details=_newest_details(one.details, other.details),
-        since=_oldest(one.since, other.since),
+        called=one.called.joined(other.called),
         version=max(one.version, other.version),
     )
-
-
-def _oldest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return {**one, **{reference: min(at, one.get(reference, at)) for reference, at in other.items()}}
 
 
 Key = TypeVar("Key")
@@ -198,7 +220,7 @@ def as_published(state: CustomerState) -> CustomerPublished:
         customer_id=state.customer_id,
         version=state.version,
         members=tuple(sorted(state.members)),
-        references=tuple(sorted(state.references)),
+        references=references_in_use(state),
         traits={name: state.traits[name].value for _, name in sorted(newest, key=lambda item: item[1])},
         consents=tuple(_consent(key, said) for key, said in sorted(state.consents.items())),
         first_seen_at=moment(state.first_seen),
@@ -214,13 +236,18 @@ def _consent(key: tuple[str, str], said: Permission) -> Consent:
 
 def after_all_said(state: CustomerState, now: datetime) -> datetime:
     """The first moment from now on at which a word is the last one: some source's clock may be ahead."""
-    said = (each.at for group in (state.traits, state.wishes, state.consents, state.details) for each in group.values())
     # What is stored has milliseconds.
-    return max(now, moment(max(said, default=0)) + timedelta(milliseconds=1))
+    return max(now, moment(max(_said_at(state), default=0)) + timedelta(milliseconds=1))
+
+
+def _said_at(state: CustomerState) -> Iterator[int]:
+    for group in (state.traits, state.wishes, state.consents, state.details):
+        yield from (each.at for each in group.values())
+    yield from state.called.said.values()
+    yield from state.called.retired.values()
 
 
 def announcement(state: CustomerState) -> Event[CustomerPublished]:
     """The event that publishes this version of a customer, dated by the newest thing said of it."""
-    said = (each.at for group in (state.traits, state.wishes, state.consents, state.details) for each in group.values())
-    newest = moment(max(said, default=state.first_seen)).astimezone(UTC)
+    newest = moment(max(_said_at(state), default=state.first_seen)).astimezone(UTC)
     return envelope(as_published(state), id=derived_id("customer", state.customer_id, state.version), source=SOURCE, time=newest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Generic
 
@@ -61,6 +61,11 @@ class SourceEvent(msgspec.Struct, frozen=True, gc=False):
     @property
     def topic(self) -> Topic:
         return TOPIC_OF_TYPE[self.type]
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """The references that a form says to be theirs no more."""
+        return (self.data.retired or ()) if self.type == CustomerIdentified.event_type else ()
 
     @property
     def asks_about(self) -> tuple[str, ...]:
@@ -173,7 +178,7 @@ def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[s
     """
     if kind == CustomerIdentified.event_type:
         _check_integers(data.traits, "traits")
-        return _with_several(data, [naming.read(each, data.traits.get("store")) for each in data.references])
+        return _with_several(data, naming)
     if kind in REQUESTS:
         return data, (), ()
     if kind == InteractionRecorded.event_type:
@@ -189,12 +194,23 @@ def _with_references(kind: str, data: Any, naming: Naming) -> tuple[Any, tuple[s
     return (data if reference == data.reference else msgspec.structs.replace(data, reference=reference)), (reference,), ()
 
 
-def _with_several(data: Any, found: list[str | NamesNobody]) -> tuple[Any, tuple[str, ...], tuple[NamesNobody, ...]]:
-    references = tuple(dict.fromkeys(each for each in found if isinstance(each, str)))
-    dropped = tuple(each for each in found if isinstance(each, NamesNobody))
+def _with_several(data: Any, naming: Naming) -> tuple[Any, tuple[str, ...], tuple[NamesNobody, ...]]:
+    store = data.traits.get("store")
+    found = [naming.read(each, store) for each in data.references]
+    gone = [naming.spell(each, store) for each in data.retired or ()]
+    references = _names(found)
     if not references:
-        raise _nobody("data/references", *dropped)
-    return (data if references == data.references else msgspec.structs.replace(data, references=references)), references, dropped
+        raise _nobody("data/references", *(each for each in found if isinstance(each, NamesNobody)))
+    if references != data.references:
+        data = msgspec.structs.replace(data, references=references)
+    if data.retired is not msgspec.UNSET:
+        # An empty list says what no list says, and is the same event.
+        data = msgspec.structs.replace(data, retired=_names(gone) or msgspec.UNSET)
+    return data, references, tuple(each for each in (*found, *gone) if isinstance(each, NamesNobody))
+
+
+def _names(found: Iterable[str | NamesNobody]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for each in found if isinstance(each, str)))
 
 
 def _nobody(path: str, *rules: NamesNobody) -> Refused:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
 from itertools import product
 
-from services.identity.domain.trust import Rules, Since, Verdict, limit_of, system_of
+from services.identity.domain.called import Called
+from services.identity.domain.trust import Rules, Verdict, limit_of, system_of
 
 VISITOR = "anonymous"
 """The weak kind of reference that may link all the same: a device says nothing of who uses it, as long as nobody has said so."""
@@ -48,6 +50,8 @@ class Asked:
     by: str = ""
     evidence: str = ""
     is_erasure: bool = False
+    said: tuple[str, ...] = ()
+    """The systems that gave out the two references by which an event names the two. Limits ask; it is not kept."""
 
     @property
     def is_split(self) -> bool:
@@ -123,7 +127,7 @@ def prejudged(kinds: Sequence[str], rules: Rules) -> Verdict | None:
     return None if not weak or (weak == [VISITOR] and len(kinds) > 1) else Verdict.WEAK_REFERENCE
 
 
-def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Since], rules: Rules) -> list[Decision]:
+def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Called], rules: Rules) -> list[Decision]:
     """Decide in order, each knowing those before. What changes nothing is no decision. `named`: what each known profile is called."""
     decisions = []
     for each in asked:
@@ -134,7 +138,7 @@ def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Since
     return decisions
 
 
-def _decide(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Decision | None:
+def _decide(asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Decision | None:
     if asked.is_erasure:
         return Decision(asked, Action.ERASED, Verdict.REQUESTED, (groups.of(asked.profiles[0]),))
     return _split(asked, groups) if asked.is_split else _merge(asked, groups, named, rules)
@@ -149,7 +153,7 @@ def _split(asked: Asked, groups: Groups) -> Decision:
     return Decision(asked, Action.SPLIT, Verdict.REQUESTED, (group - apart, apart))
 
 
-def _merge(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Decision | None:
+def _merge(asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Decision | None:
     one, other = (groups.of(profile) for profile in asked.profiles)
     if one == other and asked.kinds:
         return None
@@ -162,26 +166,26 @@ def _merge(asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rule
     return Decision(asked, Action.MERGED, Verdict.NAMED_TOGETHER if asked.kinds else Verdict.REQUESTED, (one | other,))
 
 
-def _impossible(union: Group, asked: Asked, named: Mapping[str, Since], rules: Rules) -> Verdict | None:
+def _impossible(union: Group, asked: Asked, named: Mapping[str, Called], rules: Rules) -> Verdict | None:
     """A person may go beyond limits on references and take a split back, and nothing else."""
     if not named.keys() >= set(asked.profiles):
         return Verdict.UNKNOWN_PROFILE
     return Verdict.LIMIT_PROFILES if len(union) > rules.profile_limit else None
 
 
-def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Since], rules: Rules) -> Verdict | None:
+def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Verdict | None:
     if groups.forbid(*(groups.of(profile) for profile in asked.profiles)):
         return Verdict.SPLIT_BEFORE
     weak = [profile for profile, kind in zip(asked.profiles, asked.kinds, strict=True) if kind not in rules.merge_by]
-    if not all(is_visitor(together(groups.of(profile), named)) for profile in weak):
+    if not all(is_visitor(together(groups.of(profile), named).since) for profile in weak):
         return Verdict.WEAK_REFERENCE
     if len(union) > rules.profile_limit:
         return Verdict.LIMIT_PROFILES
-    held = together(union, named)
-    broken = rules.broken(held, {system_of(reference) for reference in held}, asked.kinds)
+    held = together(union, named).in_use()
+    broken = rules.broken(held, {system_of(reference) for reference in held}, asked.said)
     return limit_of(broken) if broken else None
 
 
-def together(group: Iterable[str], named: Mapping[str, Since]) -> dict[str, int]:
+def together(group: Iterable[str], named: Mapping[str, Called]) -> Called:
     """What a group is called."""
-    return {reference: at for profile in group for reference, at in named.get(profile, {}).items()}
+    return reduce(Called.joined, (named[profile] for profile in group if profile in named), Called())

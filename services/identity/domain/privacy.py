@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from services.identity.domain.customers import moment
 from shared.contracts.envelope import derived_id
 from shared.contracts.topics import CUSTOMERS, DEAD_LETTERS, PRIVACY, SCORES, SEGMENTATION_STATE, TOPICS
 
@@ -16,6 +17,11 @@ OTHERS = tuple(service for service in PRIVACY.consumers if service != "identity"
 TOMBSTONED = (CUSTOMERS.name, SCORES.name, SEGMENTATION_STATE.name, DEAD_LETTERS.name)
 """The compacted topics that hold something of customers: a tombstone is the last word there."""
 KEPT = "kept_"
+BEYOND_REACH = (
+    "backups of databases and topics that were made before: what is sealed in them cannot be opened, the rest has to be let go",
+    "deleted documents in the databases' own files, until these are compacted",
+)
+"""What an erasure does not reach, said in its proof."""
 
 
 class Kind(StrEnum):
@@ -34,15 +40,13 @@ APPENDING = (Kind.OBJECTION, Kind.RECTIFICATION)
 """What is answered by saying something, as any source does."""
 
 
-class Retained(StrEnum):
-    """What a retention rule may be about."""
+class Reason(StrEnum):
+    """Why there is a request."""
 
-    INTERACTIONS = "interactions"
-    """What events of interactions-v1 say, in the timeline."""
-    OUTCOMES = "outcomes"
-    """The bytes of what was quarantined or parked."""
-    PRIVACY_REQUESTS = "privacy_requests"
-    """Requests that are done, with their proofs."""
+    ASKED = "asked"
+    """Somebody made it."""
+    RETENTION = "retention"
+    """A retention rule: nothing was heard of them for long."""
 
 
 class State(StrEnum):
@@ -74,6 +78,9 @@ class Request:
     done_at: datetime | None = None
     profile: str = ""
     """By which they asked. Customers merge and split: whom it is about is settled when the work begins."""
+    reason: Reason = Reason.ASKED
+    silent_since: int = 0
+    """Of a retention rule: when they were last heard of, in microseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ def proof(request: Request, counts: Mapping[str, Mapping[str, int]], at: datetim
         "members": list(request.members),
         "received_at": request.received_at.isoformat(),
         "done_at": at.isoformat(),
+        **_why(request),
         **more,
     }
     if request.kind is not Kind.ERASURE:
@@ -129,7 +137,14 @@ def proof(request: Request, counts: Mapping[str, Mapping[str, int]], at: datetim
         "tombstones": list(TOMBSTONED),
         "topics_roll_off": {name: day.isoformat() for name, day in rolls_off.items()},
         "nothing_left_from": max(rolls_off.values()).isoformat(),
+        "not_covered": list(BEYOND_REACH),
     }
+
+
+def _why(request: Request) -> dict[str, Any]:
+    if request.reason is Reason.ASKED:
+        return {}
+    return {"reason": request.reason.value, "nothing_heard_since": moment(request.silent_since).isoformat()}
 
 
 def _day_after(at: datetime) -> date:

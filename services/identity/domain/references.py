@@ -11,6 +11,7 @@ from functools import lru_cache
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
+_ADDRESSES = ("email:", "phone:", "line:")
 REFERENCE_TYPES = ("loyalty_card", "user", "email", "phone", "line", "anonymous")
 """Strongest first: the order in which one event's references are asked who this is."""
 
@@ -50,6 +51,11 @@ class Naming:
 
     def read(self, reference: str, store: object = None) -> str | NamesNobody:
         """The reference in its one spelling, or why it names nobody; `store` is where it was written down."""
+        spelt = self.spell(reference, store)
+        return NamesNobody.BLOCKED if spelt in self.blocked else spelt
+
+    def spell(self, reference: str, store: object = None) -> str | NamesNobody:
+        """The same also where it is blocked: it may have been somebody's before it was."""
         kind, _, written = reference.partition(":")
         if kind not in _SPELL:
             return NamesNobody.MALFORMED
@@ -60,8 +66,7 @@ class Naming:
         value = _phone(value, self._region_of(store)) if kind == "phone" else _SPELL[kind](value)
         if not 0 < len(value) <= _LONGEST_VALUE or not value.isprintable():
             return NamesNobody.MALFORMED
-        spelt = f"{kind}:{value}"
-        return NamesNobody.BLOCKED if spelt in self.blocked else spelt
+        return f"{kind}:{value}"
 
     def spellings(self, text: str) -> tuple[str, ...]:
         """Every reference that somebody who types `text` into a search box may mean."""
@@ -88,6 +93,11 @@ def naming(home_region: str | None, store_regions: Mapping[str, str], blocked: I
 def is_region(code: str) -> bool:
     """Is it a country whose phone numbers are known?"""
     return code in phonenumbers.SUPPORTED_REGIONS
+
+
+def is_address(reference: str) -> bool:
+    """Can somebody be written to or called by it? Other references are numbers that only their source understands."""
+    return reference.startswith(_ADDRESSES)
 
 
 def without_country_code(reference: str) -> str:

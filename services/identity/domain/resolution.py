@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.identity.domain.references import REFERENCE_TYPES
-from services.identity.domain.trust import NO_RULES, Rules, Since, Verdict, kind_of, limit_of, system_of
+from services.identity.domain.called import Called, by_strength
+from services.identity.domain.trust import NO_RULES, Rules, Verdict, limit_of, system_of
 from shared.contracts.envelope import derived_id
 
-Held = Mapping[str, Since]
-"""Profile -> what its customer is called, and since when."""
-_STRENGTH = {kind: place for place, kind in enumerate(REFERENCE_TYPES)}
-
-
-def by_strength(reference: str) -> tuple[int, str]:
-    """Sorts references, the strongest first."""
-    return _STRENGTH[kind_of(reference)], reference
+Held = Mapping[str, Called]
+"""Profile -> what its customer is called."""
+_NOBODY = Called()
 
 
 def new_profile_id(reference: str) -> str:
@@ -51,12 +46,14 @@ def resolve(
     held: Held | None = None,
     at: int = 0,
     *,
+    retired: Collection[str] = (),
     begin: Callable[[str], str] = new_profile_id,
 ) -> Resolution:
     """The strongest reference that is known says who this is; where none is, a profile begins with the strongest.
 
     A weak reference gives nobody who is known by a strong one another strong one: it may be a family's phone, or a shop's device.
     Where a new reference would break a limit, the weakest reference whose absence mends it does not count.
+    `retired`: those that the event says to be theirs no more, which makes room.
     `begin`: the id of the profile that begins with a reference.
     """
     if len(references) == 1:
@@ -64,9 +61,11 @@ def resolve(
         profile = known.get(references[0])
         added = () if profile else tuple(references)
         return Resolution(profile or begin(references[0]), added, (), (), tuple(references))
-    usable = sorted(references, key=lambda each: _STRENGTH[kind_of(each)])
+    usable = sorted(references, key=lambda each: by_strength(each)[0])
     usable, too_weak = _without_weak_ties(usable, known, rules, held or {})
-    usable, too_many = _within_limits(usable, known, lambda some: _broken(some, known, rules, held or {}, at))
+    said = dict.fromkeys(references, at)
+    says = Called(said, said, dict.fromkeys(retired, at))
+    usable, too_many = _within_limits(usable, known, lambda some: _broken(some, known, rules, held or {}, says))
     profile = _meant(usable, known, begin)
     return Resolution(
         profile=profile,
@@ -85,20 +84,23 @@ def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: R
     demoted: list[Demoted] = []
     while (tie := next((each for each in references if each in known), None)) is not None:
         profile, has_new = known[tie], any(rules.is_strong(each) for each in references if each not in known)
-        if rules.is_strong(tie) or not has_new or not any(map(rules.is_strong, held.get(profile, ()))):
+        if rules.is_strong(tie) or not has_new or not any(map(rules.is_strong, held.get(profile, _NOBODY).since)):
             break
         demoted += [Demoted(each, Verdict.WEAK_REFERENCE) for each in references if known.get(each) == profile]
         references = [each for each in references if known.get(each) != profile]
     return references, demoted
 
 
-def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, at: int) -> Verdict | None:
+def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, says: Called) -> Verdict | None:
     """The limit that the new ones among these references would break."""
     profile = _meant(references, known)
     new = {system_of(each) for each in references if each not in known}
-    # Those of them that the profile has may have come to it only now.
-    own = {each: at for each in references if known.get(each, profile) == profile}
-    broken = rules.broken({**own, **held.get(profile, {})}, new, [system_of(each) for each in references]) if new else None
+    if not new:
+        return None
+    # Those that the profile has may have come to it only now. One that was retired is taken back by being named, whatever else counts.
+    own = {each: at for each, at in says.since.items() if known.get(each) == profile or (each in references and each not in known)}
+    called = held.get(profile, _NOBODY).joined(Called(own, own, says.retired))
+    broken = rules.broken(called.in_use(), new, [system_of(each) for each in references])
     return limit_of(broken) if broken else None
 
 

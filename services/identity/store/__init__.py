@@ -12,16 +12,14 @@ from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import CommittedDocument, LogDocument, PublishedDocument
 from services.identity.store.privacy import ArchiveDocument, PrivacyAnswerDocument, PrivacyRequestDocument
 from services.identity.store.references import ProfileDocument, ReferenceDocument
-from services.identity.store.retention import RetentionDocument
 from services.identity.store.timeline import EventDocument, SliceDocument
-from services.identity.store.vault import ProfileKeyDocument
 
 DATABASE = "identity"
 DOCUMENTS = (
     ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, MergeDocument, LastNumberDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
     ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
-    RetentionDocument, ProfileKeyDocument, PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
+    PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,
 )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mongoengine as me
 from pymongo import InsertOne, ReplaceOne, UpdateMany
 from pymongo.results import BulkWriteResult
 
+from services.identity.domain.called import Called
 from services.identity.domain.customers import CustomerState, Detail, Permission, Said, microseconds
 from services.identity.domain.events import SEPARATOR, SourceEvent, statements
 from services.identity.store.bulk import collection_of, find_by_ids
@@ -22,7 +23,12 @@ class CustomerDocument(me.Document):
     All that reaches a person, or names one, is in `contact` and nowhere else here.
     """
 
-    meta = {"db_alias": "identity", "collection": "customers", "auto_create_index": False}  # noqa: RUF012 - mongoengine's way
+    meta = {  # noqa: RUF012 - mongoengine's way
+        "db_alias": "identity",
+        "collection": "customers",
+        "auto_create_index": False,
+        "indexes": [{"fields": ["contact.elsewhere.reference"], "sparse": True}],
+    }
 
     customer_id = me.StringField(primary_key=True)
     version = me.IntField(required=True)
@@ -164,7 +170,16 @@ def erase(customer_ids: Iterable[str]) -> None:
         _customers().delete_many({"_id": {"$in": some}})
 
 
+def forget_elsewhere(references: Iterable[str]) -> None:
+    """Forget what others than those whose they are said of these references. Whoever is changing one of them reads it again."""
+    for some in portions(references):
+        named = {"reference": {"$in": some}}
+        change = {"$pull": {"contact.elsewhere": named}, "$inc": {"version": 1}}
+        _customers().update_many({"contact.elsewhere.reference": {"$in": some}}, change)
+
+
 def _document(state: CustomerState) -> dict[str, Any]:
+    own, elsewhere = state.references, _elsewhere(state)
     return {
         "_id": state.customer_id,
         "version": state.version,
@@ -176,13 +191,31 @@ def _document(state: CustomerState) -> dict[str, Any]:
         ],
         "contact": {
             "references": sorted(state.references),
-            "since": [[reference, at] for reference, at in state.since.items()],
+            "since": _pairs(state.called.since),
+            "said": _pairs(_of(state.called.said, own)),
+            "retired": _pairs(_of(state.called.retired, own)),
+            **({"elsewhere": elsewhere} if elsewhere else {}),
             # Lists, not maps: a trait may have a name that no database takes as a field's.
             "traits": [_kept(name, said) for name, said in state.traits.items()],
             "wishes": [_kept(name, said) for name, said in state.wishes.items()],
             "details": [{"of": [*of], "at": said.at, "by": said.by, "value": said.value} for of, said in state.details.items()],
         },
     }
+
+
+def _elsewhere(state: CustomerState) -> list[dict[str, Any]]:
+    """What was said of references that are others': to be found when these are erased."""
+    called = state.called
+    foreign = sorted((called.said.keys() | called.retired.keys()) - state.references)
+    return [{"reference": each, "said": called.said.get(each), "retired": called.retired.get(each)} for each in foreign]
+
+
+def _of(times: Mapping[str, int], references: Collection[str]) -> dict[str, int]:
+    return {reference: at for reference, at in times.items() if reference in references}
+
+
+def _pairs(times: Mapping[str, int]) -> list[list[Any]]:
+    return [[reference, at] for reference, at in times.items()]
 
 
 def _kept(name: str, said: Said) -> dict[str, Any]:
@@ -199,7 +232,7 @@ def _state(document: dict[str, Any]) -> CustomerState:
         customer_id=document["_id"],
         members=frozenset(document["members"]),
         references=frozenset(contact["references"]),
-        since=dict(contact.get("since", ())),
+        called=_called(contact),
         first_seen=document["first_seen"],
         traits=_said(contact["traits"]),
         wishes=_said(contact["wishes"]),
@@ -207,6 +240,15 @@ def _state(document: dict[str, Any]) -> CustomerState:
         details=_details(contact.get("details", ())),
         version=document["version"],
     )
+
+
+def _called(contact: Mapping[str, Any]) -> Called:
+    said, retired = dict(contact.get("said", ())), dict(contact.get("retired", ()))
+    for each in contact.get("elsewhere", ()):
+        for times, at in ((said, each["said"]), (retired, each["retired"])):
+            if at is not None:
+                times[each["reference"]] = at
+    return Called(dict(contact.get("since", ())), said, retired)
 
 
 def _details(kept: Iterable[dict[str, Any]]) -> dict[Detail, Said]:

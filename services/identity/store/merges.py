@@ -76,11 +76,6 @@ def concerning(profiles: Collection[str]) -> list[Decision]:
     return [_decision(each) for each in _concerning(profiles)]
 
 
-def evidence_of(profiles: Collection[str]) -> list[dict[str, Any]]:
-    """The same as they are kept, for people to see."""
-    return _concerning(profiles)
-
-
 def _concerning(profiles: Collection[str]) -> list[dict[str, Any]]:
     found = {each["_id"]: each for each in find_by(collection_of(MergeDocument), profiles, field="members")}
     return [found[number] for number in sorted(found)]

@@ -13,7 +13,8 @@ from typing import Any
 import mongoengine as me
 
 from services.identity.store.bulk import collection_of
-from shared.mongo import find_by, insert_new, portions
+from shared.mongo import find_by, in_pages, insert_new, portions
+from shared.vault import vault_of
 
 PARKED = "parked"
 BLOCK_OFFSETS = 4096
@@ -34,7 +35,10 @@ class OutcomeDocument(me.Document):
     """`topic id/partition/block of offsets`, of a parked event: the way to what is parked between two offsets."""
     offset = me.LongField()
     event = me.BinaryField()
-    """What was sent, of a quarantined or parked event; of one that is larger than any event may be, the beginning."""
+    """What was sent, of a quarantined or parked event; of one that is larger than any event may be, the beginning. Sealed."""
+    sealed_for = me.StringField()
+    named = me.StringField()
+    profiles = me.ListField(me.StringField())
     at = me.DateTimeField()
     """When it was noted, by the service's clock."""
 
@@ -50,6 +54,12 @@ class Outcome:
     subject: str = ""
     """Tells apart what happened to several references of one event."""
     event: bytes | None = None
+    owner: str | None = None
+    """Whose key the event is sealed under; its own where nobody is named."""
+    named: str | None = None
+    """The event's source and id, where it could be read."""
+    profiles: tuple[str, ...] = ()
+    """Of a refused merge: who did not become one customer, as far as they were asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +72,29 @@ class Parked:
 
 def note(outcomes: Sequence[Outcome], at: datetime) -> None:
     """Keep them; those that are kept already stay as they are."""
-    insert_new(collection_of(OutcomeDocument), [_document(outcome, at) for outcome in outcomes])
+    with_text = [(each.owner or _id(each), _id(each), each.event) for each in outcomes if each.event is not None]
+    texts = {name: (owner, text) for (owner, name, _), text in zip(with_text, vault_of("identity").seal(with_text), strict=True)}
+    insert_new(collection_of(OutcomeDocument), [_document(outcome, at, *texts.get(_id(outcome), (None, None))) for outcome in outcomes])
 
 
-def _document(outcome: Outcome, at: datetime) -> dict[str, Any]:
+def _id(outcome: Outcome) -> str:
+    return f"{outcome.origin}/{outcome.outcome}/{outcome.subject}"
+
+
+def _document(outcome: Outcome, at: datetime, owner: str | None, text: bytes | None) -> dict[str, Any]:
     topic_id, partition, offset = outcome.origin.rsplit("/", 2)
     return {
-        "_id": f"{outcome.origin}/{outcome.outcome}/{outcome.subject}",
+        "_id": _id(outcome),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "detail": outcome.detail,
         "origin": outcome.origin,
         "place": _place(topic_id, int(partition), int(offset) // BLOCK_OFFSETS),
         "offset": int(offset),
-        "event": outcome.event,
+        "event": text,
+        "sealed_for": owner,
+        "named": outcome.named,
+        "profiles": list(outcome.profiles),
         "at": at,
     }
 
@@ -131,13 +150,24 @@ def noted(outcome: str, limit: int) -> list[dict[str, Any]]:
     return list(collection_of(OutcomeDocument).find({"outcome": outcome}).sort([("at", -1), ("_id", 1)]).limit(limit))
 
 
-def sent_texts() -> Iterator[tuple[str, bytes]]:
-    """What was sent of every quarantined or parked event, by the outcome's id."""
-    for found in collection_of(OutcomeDocument).find({"event": {"$ne": None}}, {"event": 1}):
-        yield found["_id"], bytes(found["event"])
+def sent_text(outcome: str, origin: str) -> bytes | None:
+    """What was sent at this position and ended so; None where that is not known, or not any more."""
+    found = collection_of(OutcomeDocument).find_one({"_id": f"{origin}/{outcome}/", "event": {"$ne": None}})
+    if found is None:
+        return None
+    [text] = vault_of("identity").open([(found.get("sealed_for") or "", found["_id"], bytes(found["event"]))])
+    return text
+
+
+def sent_texts() -> Iterator[tuple[str, bytes | None]]:
+    """What was sent of every quarantined or parked event, by the outcome's id; None where its key was destroyed."""
+    found = collection_of(OutcomeDocument).find({"event": {"$ne": None}}, {"event": 1, "sealed_for": 1})
+    for some in in_pages(found):
+        sealed = [(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in some]
+        yield from zip((name for _, name, _ in sealed), vault_of("identity").open(sealed), strict=True)
 
 
 def erase_texts(ids: Iterable[str]) -> None:
     """Delete what was sent; that something was, and why it was not accepted, stays."""
     for some in portions(ids):
-        collection_of(OutcomeDocument).update_many({"_id": {"$in": some}}, {"$set": {"event": None, "detail": "erased"}})
+        collection_of(OutcomeDocument).update_many({"_id": {"$in": some}}, {"$set": {"event": None, "named": None, "detail": "erased"}})

@@ -9,7 +9,7 @@ from typing import Any
 import mongoengine as me
 from pymongo import ReturnDocument
 
-from services.identity.domain.privacy import Kind, Request, State
+from services.identity.domain.privacy import Kind, Reason, Request, State
 from services.identity.store.bulk import collection_of
 from shared.mongo import find_by, insert_new
 
@@ -29,6 +29,9 @@ class PrivacyRequestDocument(me.Document):
     customer_id = me.StringField(required=True)
     profile = me.StringField(required=True)
     members = me.ListField(me.StringField())
+    reason = me.StringField()
+    """None: somebody asked."""
+    silent_since = me.LongField()
     requested_at = me.DateTimeField(required=True)
     received_at = me.DateTimeField(required=True)
     settled_from = me.DateTimeField()
@@ -79,7 +82,18 @@ def _requests() -> Any:
 
 def create(request: Request, changes: str | None) -> dict[str, Any]:
     """Keep a request, unless there is one of its id; returns the one that is kept."""
-    document = {
+    document = _document(request, changes)
+    insert_new(_requests(), [document])
+    return find(request.request_id) or document
+
+
+def create_once(request: Request) -> bool:
+    """The same; False where there was one."""
+    return not insert_new(_requests(), [_document(request, None)])
+
+
+def _document(request: Request, changes: str | None) -> dict[str, Any]:
+    return {
         "_id": request.request_id,
         "kind": request.kind,
         "state": request.state,
@@ -90,9 +104,9 @@ def create(request: Request, changes: str | None) -> dict[str, Any]:
         "requested_at": request.requested_at,
         "received_at": request.received_at,
         "changes": changes,
+        "reason": request.reason,
+        "silent_since": request.silent_since,
     }
-    insert_new(_requests(), [document])
-    return find(request.request_id) or document
 
 
 def find(request_id: str) -> dict[str, Any] | None:
@@ -101,9 +115,12 @@ def find(request_id: str) -> dict[str, Any] | None:
     return found
 
 
-def page(after: str, limit: int) -> list[dict[str, Any]]:
-    """Requests in the order of their ids."""
-    return list(_requests().find({"_id": {"$gt": after}}).sort("_id", 1).limit(limit))
+def page(wanted: Mapping[str, str], after: tuple[datetime, str] | None, limit: int) -> list[dict[str, Any]]:
+    """The requests with these values, newest first, after the last one of the page before."""
+    query: dict[str, Any] = dict(wanted)
+    if after is not None:
+        query["$or"] = [{"received_at": {"$lt": after[0]}}, {"received_at": after[0], "_id": {"$gt": after[1]}}]
+    return list(_requests().find(query).sort([("received_at", -1), ("_id", 1)]).limit(limit))
 
 
 def take(now: datetime, until: datetime) -> dict[str, Any] | None:
@@ -156,6 +173,8 @@ def request_of(document: Mapping[str, Any]) -> Request:
         document.get("settled_from"),
         document.get("done_at"),
         document.get("profile") or document["customer_id"],
+        Reason(document.get("reason") or Reason.ASKED),
+        document.get("silent_since") or 0,
     )
 
 
@@ -217,6 +236,12 @@ def of_profiles(profiles: Iterable[str]) -> list[dict[str, Any]]:
     """The requests that are about some of these profiles."""
     found = {each["_id"]: each for each in find_by(_requests(), profiles, field="members")}
     return [found[request_id] for request_id in sorted(found)]
+
+
+def count_waiting(reason: Reason) -> int:
+    """How many requests that were made for this reason are not done."""
+    waiting = [state.value for state in State if state is not State.DONE]
+    return int(_requests().count_documents({"state": {"$in": waiting}, "reason": reason}))
 
 
 def archives_before(moment: datetime, limit: int) -> list[str]:

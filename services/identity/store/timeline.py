@@ -9,18 +9,23 @@ from typing import Any
 import mongoengine as me
 
 from services.identity.domain.duplicates import Kept
-from services.identity.store import vault
+from services.identity.domain.heard import is_our_doing, may_be_our_doing
 from services.identity.store.bulk import collection_of, find_by_ids
 from services.identity.store.positions import Log
 from shared.contracts.topics import PARTITION_COUNT
 from shared.mongo import PAGE_ROWS, find_by, in_pages, insert_new, portions
 from shared.streaming.partitions import partition_for
+from shared.vault import vault_of
+from shared.walks import parts
 
 NOT_PASSED_ON = "-"
 """Stands for the partition of events that do not go to customer-events-v1."""
 BLOCK_OFFSETS = 4096
 """How much of a log lies in one place: small, for the embedded database reads a whole range before it keeps a limit."""
 TOLD_AT_ONCE = 500
+WALKED_AT_ONCE = 200
+EMPTIED = b""
+"""In the place of an event that was kept for long enough."""
 _LAST_BLOCK = 10**12 - 1
 
 
@@ -38,6 +43,8 @@ class EventDocument(me.Document):
     """The event as JSON; sealed under a key of the profile where it has words of theirs."""
     sealed_for = me.StringField()
     """The profile whose key that is, also after the event went to another."""
+    by_us = me.BooleanField()
+    """Of an event that was emptied: it said that a mail went out."""
     sale = me.DictField()
     """Of an anonymous event only: store, day, kind and amount."""
 
@@ -117,16 +124,24 @@ def event_under(key: str) -> bytes | None:
     return next((each["event"] for each in _opened(find_by_ids(_events(), (key,)))), None)
 
 
+def texts_of(keys: Iterable[str]) -> dict[str, bytes]:
+    """What the events of these names say, where they still say it."""
+    return {each["_id"]: bytes(each["event"]) for each in _opened(find_by_ids(_events(), keys, _SEALED))}
+
+
+_SEALED = {"event": 1, "sealed_for": 1}
+
+
 def _opened(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The documents with their events in plain; one whose key was destroyed, or that was emptied, is as good as deleted."""
     listed = [each for each in found if each["event"]]
-    texts = vault.in_use().open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
+    texts = vault_of("identity").open([(each.get("sealed_for") or "", each["_id"], bytes(each["event"])) for each in listed])
     return [{**each, "event": text} for each, text in zip(listed, texts, strict=True) if text is not None]
 
 
 def seal(entries: Sequence[Entry]) -> None:
     """Seal the events of these entries, each for its profile."""
-    sealed = vault.in_use().seal([(each.document["profile"], each.key, each.document["event"]) for each in entries])
+    sealed = vault_of("identity").seal([(each.document["profile"], each.key, each.document["event"]) for each in entries])
     for entry, text in zip(entries, sealed, strict=True):
         if text is not entry.document["event"]:
             entry.document["event"], entry.document["sealed_for"] = text, entry.document["profile"]
@@ -137,7 +152,7 @@ def set_profiles(moved: Mapping[str, tuple[str, bytes]]) -> None:
 
     `moved`: name -> profile, event. Under the key of whom it is not about, it would be lost when that one is erased.
     """
-    sealed = vault.in_use().seal([(profile, key, event) for key, (profile, event) in moved.items()])
+    sealed = vault_of("identity").seal([(profile, key, event) for key, (profile, event) in moved.items()])
     for (key, (profile, event)), text in zip(moved.items(), sealed, strict=True):
         kept = {"profile": profile} if text is event else {"profile": profile, "event": text, "sealed_for": profile}
         _events().update_one({"_id": key}, {"$set": kept})
@@ -236,6 +251,34 @@ def sealed_or_not(profiles: Iterable[str], page_size: int = PAGE_ROWS) -> Iterat
     """The same without what they say, so also of those whose key was destroyed."""
     found = find_by(_events(), profiles, {"origin": 1, "profile": 1}, field="profile")
     return in_pages(found, page_size)
+
+
+def emptied(profiles: Iterable[str]) -> list[dict[str, Any]]:
+    """The events of these profiles that say nothing any more."""
+    return list(find_by(_events(), profiles, {"origin": 1}, field="profile", event=EMPTIED))
+
+
+def newest_by_profile(part: Mapping[str, Any]) -> dict[str, int]:
+    """Of each profile of a part of the timeline when it was last heard of, but for events that may be our own doing."""
+    newest: dict[str, int] = {}
+    for each in _events().find(part, {"profile": 1, "at": 1}):
+        at = -1 if may_be_our_doing(each["_id"]) else each["at"]
+        newest[each["profile"]] = max(at, newest.get(each["profile"], -1))
+    return newest
+
+
+def last_heard_of(profiles: Iterable[str]) -> int:
+    """When the last thing happened to these profiles that is not our own doing; 0 where nothing did."""
+    found = list(find_by(_events(), profiles, {"at": 1, "by_us": 1}, field="profile"))
+    sure = max((each["at"] for each in found if not may_be_our_doing(each["_id"])), default=0)
+    later = {each["_id"]: each["at"] for each in found if each["at"] > sure and not each.get("by_us")}
+    ours = {key for key, text in texts_of(later).items() if is_our_doing(key, text)}
+    return max((at for key, at in later.items() if key not in ours), default=sure)
+
+
+def walk(name: str) -> Iterator[dict[str, Any]]:
+    """Conditions for some hundred events each, all those of a profile in one."""
+    return parts("identity", name, _events(), "profile", WALKED_AT_ONCE)
 
 
 def named(keys: Iterable[str]) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """One customer as this service needs them. Where a channel has several addresses, the first known is used."""
+    """One customer as this service needs them. Where a channel has several addresses, the newest is used."""
 
     customer_id: str
     version: int
@@ -158,6 +158,7 @@ def address_subject(channel: Channel, address: str) -> str:
 
 
 def _addresses(references: Iterable[str]) -> dict[Channel, str]:
+    """The first of each kind, which is the newest."""
     addresses: dict[Channel, str] = {}
     for reference in references:
         kind, _, address = reference.partition(":")

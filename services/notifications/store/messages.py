@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -15,16 +15,20 @@ from pymongo import UpdateMany, UpdateOne
 from services.notifications.domain.contacts import Sent
 from services.notifications.domain.messages import COUNTED_BY_CAPS, FINAL, Message, Outcome, State
 from services.notifications.domain.reasons import Reason
+from services.notifications.store.words import FIELDS, opened, sealed
 from shared.mongo import find_by, insert_new, portions
+from shared.walks import parts
 
 _MESSAGE_FIELDS = tuple(name for name in Message.__slots__ if name not in ("message_id", "put_off_to", "reference"))
+
+RETIRED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
     """A message that is not through yet: why, and when to ask again by the clock and by the wall's clock."""
 
-    message_id: str
+    message: Message
     due_at: datetime
     reason: Reason
     retry_at: datetime
@@ -57,14 +61,14 @@ class MessageDocument(me.Document):
     partition = me.IntField(required=True)
     template = me.StringField(required=True)
     purpose = me.StringField(required=True)
-    content = me.DictField()
+    content = me.BinaryField()
     decided_at = me.DateTimeField(required=True)
     expires_at = me.DateTimeField(required=True)
     recorded_at = me.DateTimeField(required=True)
     appended_ms = me.LongField(required=True)
     state = me.StringField(required=True, choices=[state.value for state in State])
     reason = me.StringField()
-    detail = me.StringField()
+    detail = me.BinaryField()
     language = me.StringField()
     due_at = me.DateTimeField()
     retry_at = me.DateTimeField()
@@ -75,7 +79,7 @@ class MessageDocument(me.Document):
     leased_until = me.DateTimeField()
     """By the wall's clock: after it, the claimer is taken for dead."""
     outcome_at = me.DateTimeField()
-    reference = me.StringField()
+    reference = me.BinaryField()
     """Whom it is for, or was written to; not there any more once the outcome is told."""
     tracked = me.BooleanField()
     unreported = me.BooleanField()
@@ -86,19 +90,18 @@ def record(messages: Sequence[Message], held_back: Mapping[str, Outcome | Postpo
 
     A refusal is not marked as unreported: whoever records it has the offer in hand, and the offer comes again until it is told.
     """
-    documents = [_document(message) | _at_first(message, held_back.get(message.message_id)) for message in messages]
+    documents = sealed((message, _document(message) | _at_first(message, held_back.get(message.message_id))) for message in messages)
     return {messages[position].message_id for position in insert_new(_collection(), documents)}
 
 
 def read_due(message_ids: Collection[str], now: datetime, wall: datetime) -> list[Message]:
     """Those of these messages that may be sent now."""
-    return [_message(document) for document in find_by(_collection(), message_ids, **_due(now, wall))]
+    return _messages(find_by(_collection(), message_ids, **_due(now, wall)))
 
 
 def due(partitions: Collection[int], now: datetime, wall: datetime, limit: int) -> list[Message]:
     """The messages of these partitions that may be sent now, longest due first."""
-    found = _collection().find({**_due(now, wall), "partition": {"$in": list(partitions)}}).sort("due_at", 1).limit(limit)
-    return [_message(document) for document in found]
+    return _messages(_collection().find({**_due(now, wall), "partition": {"$in": list(partitions)}}).sort("due_at", 1).limit(limit))
 
 
 def history(customer_ids: Collection[str], since: datetime) -> dict[str, list[Sent]]:
@@ -129,7 +132,7 @@ def claim(message_ids: Collection[str], token: str, now: datetime, leased_until:
 
 def defer(deferrals: Iterable[Postponed]) -> None:
     """Put due messages off."""
-    _write(UpdateOne({"_id": one.message_id, "state": State.DUE}, {"$set": _postponed(one)}) for one in deferrals)
+    _write(UpdateOne({"_id": message_id, "state": State.DUE}, {"$set": fields}) for message_id, fields in _put_off(deferrals))
 
 
 def suppress(outcomes: Sequence[Outcome]) -> bool:
@@ -147,10 +150,10 @@ def release(postponed: Iterable[Postponed], token: str) -> None:
     unclaimed = {"claim": "", "claimed_at": "", "leased_until": "", "unreported": ""}
     _write(
         UpdateOne(
-            {"_id": one.message_id, "state": State.SENDING, "claim": token},
-            {"$set": {"state": State.DUE, **_postponed(one)}, "$unset": unclaimed},
+            {"_id": message_id, "state": State.SENDING, "claim": token},
+            {"$set": {"state": State.DUE, **fields}, "$unset": unclaimed},
         )
-        for one in postponed
+        for message_id, fields in _put_off(postponed)
     )
 
 
@@ -166,13 +169,12 @@ def abandon(partitions: Collection[int], wall: datetime, now: datetime) -> list[
 def unreported(partitions: Collection[int], limit: int) -> list[Outcome]:
     """Outcomes that are not published yet."""
     wanted = {"unreported": True, "state": {"$in": list(FINAL)}, "partition": {"$in": list(partitions)}}
-    found = _collection().find(wanted).limit(limit)
-    return [_outcome(document) for document in found]
+    return _outcomes(_collection().find(wanted).limit(limit))
 
 
 def final(message_ids: Collection[str]) -> list[Outcome]:
     """The outcomes of those of these messages that have one."""
-    return [_outcome(document) for document in find_by(_collection(), message_ids, state={"$in": list(FINAL)})]
+    return _outcomes(find_by(_collection(), message_ids, state={"$in": list(FINAL)}))
 
 
 def reported(message_ids: Collection[str]) -> None:
@@ -181,19 +183,19 @@ def reported(message_ids: Collection[str]) -> None:
     _write(UpdateMany({"_id": {"$in": ids}}, told) for ids in portions(message_ids))
 
 
-def page(customer_id: str | None, state: State | None, after: str, limit: int) -> list[Mapping[str, Any]]:
-    """The messages after an id, in order of id, as they are kept."""
+def page(customer_id: str | None, state: State | None, after: str, limit: int) -> list[dict[str, Any]]:
+    """The messages after an id, in order of id, as they are kept, in plain."""
     wanted: dict[str, Any] = {"_id": {"$gt": after}}
     if customer_id is not None:
         wanted["customer_id"] = customer_id
     if state is not None:
         wanted["state"] = state
-    return list(_collection().find(wanted).sort("_id", 1).limit(limit))
+    return opened(_collection().find(wanted).sort("_id", 1).limit(limit))
 
 
 def find(message_id: str) -> Message | None:
     """One message."""
-    return next(iter(_messages({"_id": message_id})), None)
+    return next(iter(_messages(_collection().find({"_id": message_id}))), None)
 
 
 _SHOWN = ("offer_id", "program", "channel", "template", "purpose", "content", "language", "state", "reason", "decided_at", "outcome_at")
@@ -201,7 +203,7 @@ _SHOWN = ("offer_id", "program", "channel", "template", "purpose", "content", "l
 
 def of_customer(customer_id: str) -> list[dict[str, Any]]:
     """All messages of a customer, as they are shown to whom they were written."""
-    found = _collection().find({"customer_id": customer_id})
+    found = opened(_collection().find({"customer_id": customer_id}))
     return [{"message_id": document["_id"], **{name: document.get(name) for name in _SHOWN}} for document in found]
 
 
@@ -212,9 +214,19 @@ def ids_of_customer(customer_id: str) -> list[str]:
 
 def erase_contents(customer_id: str) -> int:
     """Empty what a customer's messages said and to whom; what was sent when, and why not, stays. Returns how many had something."""
-    wanted = {"customer_id": customer_id, "$or": [{"content": {"$ne": {}}}, {"detail": {"$ne": None}}, {"reference": {"$ne": None}}]}
-    emptied = _collection().update_many(wanted, {"$set": {"content": {}, "detail": None}, "$unset": {"reference": ""}})
+    wanted = {"customer_id": customer_id, "$or": [{name: {"$ne": None}} for name in FIELDS]}
+    emptied = _collection().update_many(wanted, {"$unset": dict.fromkeys(FIELDS, "")})
     return int(emptied.modified_count)
+
+
+def retire(before: datetime) -> Iterator[int]:
+    """Empty what messages said whose outcome is older and was told, a portion a step; when they were sent, and why not, stays."""
+    said = {"$or": [{name: {"$ne": None}} for name in FIELDS]}
+    wanted = {"state": {"$in": list(FINAL)}, "unreported": None, "outcome_at": {"$lt": before}, **said}
+    for part in parts("notifications", "messages", _collection(), "customer_id", RETIRED_AT_ONCE):
+        old = [each["_id"] for each in _collection().find({**part, **wanted}, {"_id": 1})]
+        changes = [UpdateMany({"_id": {"$in": some}}, {"$unset": dict.fromkeys(FIELDS, "")}) for some in portions(old)]
+        yield int(_collection().bulk_write(changes, ordered=False).modified_count) if changes else 0
 
 
 def tally() -> list[tuple[str, str, str | None, int]]:
@@ -231,8 +243,9 @@ def _due(now: datetime, wall: datetime) -> dict[str, Any]:
 def _close(outcomes: Sequence[Outcome], condition: Mapping[str, Any]) -> bool:
     """Write outcomes, those that read the same in one go: most of a claim does."""
     alike: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for outcome in outcomes:
-        alike[tuple(_final(outcome).items())].append(outcome.message.message_id)
+    finals = sealed((outcome.message, _final(outcome)) for outcome in outcomes)
+    for outcome, final_fields in zip(outcomes, finals, strict=True):
+        alike[tuple(final_fields.items())].append(outcome.message.message_id)
     writes = [
         UpdateMany({"_id": {"$in": some}, **condition}, {"$set": {**dict(fields), "unreported": True}, "$unset": {"due_at": ""}})
         for fields, ids in alike.items()
@@ -278,22 +291,33 @@ def _document(message: Message) -> dict[str, Any]:
     fields = {name: getattr(message, name) for name in _MESSAGE_FIELDS}
     if message.reference is not None:
         fields["reference"] = message.reference
-    return {"_id": message.message_id, **fields, "content": dict(message.content)}
+    return {"_id": message.message_id, **fields, "content": dict(message.content) or None}
+
+
+def _put_off(postponed: Iterable[Postponed]) -> Iterator[tuple[str, dict[str, Any]]]:
+    listed = list(postponed)
+    fields = sealed((one.message, _postponed(one)) for one in listed)
+    return zip((one.message.message_id for one in listed), fields, strict=True)
 
 
 def _postponed(one: Postponed) -> dict[str, Any]:
     return {"due_at": one.due_at, "reason": one.reason, "detail": one.detail, "retry_at": one.retry_at}
 
 
-def _messages(wanted: Mapping[str, Any]) -> list[Message]:
-    return [_message(document) for document in _collection().find(wanted)]
+def _messages(found: Iterable[Mapping[str, Any]]) -> list[Message]:
+    return [_message(document) for document in opened(found)]
+
+
+def _outcomes(found: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+    return [_outcome(document) for document in opened(found)]
 
 
 def _message(document: Mapping[str, Any]) -> Message:
     due_at = document.get("due_at")
     put_off_to = due_at if due_at is not None and due_at > document["decided_at"] else None
-    fields = {name: document[name] for name in _MESSAGE_FIELDS}
-    return Message(message_id=document["_id"], put_off_to=put_off_to, reference=document.get("reference"), **fields)
+    fields = {name: document[name] for name in _MESSAGE_FIELDS if name != "content"}
+    content, reference = document.get("content") or {}, document.get("reference")
+    return Message(message_id=document["_id"], put_off_to=put_off_to, content=content, reference=reference, **fields)
 
 
 def _outcome(document: Mapping[str, Any]) -> Outcome:

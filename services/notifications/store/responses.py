@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any
 
 import mongoengine as me
@@ -10,6 +11,9 @@ from pymongo import UpdateMany
 
 from services.notifications.domain.interactions import Kind, Response
 from shared.mongo import find_by, insert_new, portions
+from shared.walks import parts
+
+RETIRED_AT_ONCE = 200
 
 
 class ResponseDocument(me.Document):
@@ -62,6 +66,13 @@ def of_messages(message_ids: Collection[str]) -> list[dict[str, Any]]:
 def erase(message_ids: Collection[str]) -> int:
     """Delete what readers did with these mails, told or not; returns how much there was."""
     return sum(_collection().delete_many({"message_id": {"$in": some}}).deleted_count for some in portions(message_ids))
+
+
+def retire(before: datetime) -> Iterator[int]:
+    """Delete what readers did before then and was told, a portion a step."""
+    for part in parts("notifications", "responses", _collection(), "message_id", RETIRED_AT_ONCE):
+        old = [each["_id"] for each in _collection().find({**part, "unreported": None, "at": {"$lt": before}}, {"_id": 1})]
+        yield sum(_collection().delete_many({"_id": {"$in": some}}).deleted_count for some in portions(old))
 
 
 def _response(document: dict[str, Any]) -> Response:

@@ -55,6 +55,12 @@ class Question:
     by_profit: bool = False
     """Customers are ranked by a year's profit instead of spend, where costs are known."""
 
+    def is_as(self, other: Question | None) -> bool:
+        """Are the answers of one process the same? A market is another one after each round, whatever it found."""
+        if other is None or self.market is not other.market or self.model is not other.model:
+            return False
+        return (self.today, self.margin_share) == (other.today, other.margin_share)
+
     @property
     def ranked_by(self) -> str:
         """What value classes go by: profit only where costs are known."""

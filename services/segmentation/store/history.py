@@ -1,4 +1,7 @@
-"""How scores and segments were: a point a day, in rings of 400 days, so that nothing has to be deleted and nothing grows without end."""
+"""How scores and segments were: a point a day, in rings of 400 days, so that nothing grows without end.
+
+Nothing has to be deleted; where a retention rule says so, customers' points are.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +109,20 @@ def forget(customer: str) -> None:
     """Delete a customer's points."""
     for some in portions(_places(customer)):
         ScorePoint._get_collection().delete_many({"_id": {"$in": some}})
+
+
+def places_of_days(first: int | None, beyond: int) -> list[int]:
+    """Where points of these days may lie; without a first day, of all before."""
+    if first is None or beyond - first >= KEPT_DAYS:
+        return list(range(KEPT_DAYS))
+    return [day % KEPT_DAYS for day in range(first, beyond)]
+
+
+def retire(customers: Sequence[str], places: Sequence[int], before_day: int) -> int:
+    """Delete the points of these customers in these places that are of days before that one; returns how many there were."""
+    keys = (f"{customer}/{place}" for customer in customers for place in places)
+    points, old = ScorePoint._get_collection(), {"day": {"$lt": before_day}}
+    return sum(points.delete_many({"_id": {"$in": some}, **old}).deleted_count for some in portions(keys))
 
 
 def _places(customer: str) -> list[str]:

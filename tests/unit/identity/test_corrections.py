@@ -32,6 +32,13 @@ def test_what_nobody_said_goes_to_the_profile_that_names_the_customer() -> None:
     }
 
 
+def test_a_reference_is_retired_where_it_is() -> None:
+    assert shares({"retire_references": ["user:other", "user:nobody"]}, "home", STATES) == {
+        "other": {"retired": ["user:other"]},
+        "home": {"retired": ["user:nobody"]},
+    }
+
+
 def test_a_thing_is_corrected_where_it_is_owned() -> None:
     van, car = {"asset_id": "van", "label": "B 7"}, {"asset_id": "car", "label": "B 8"}
     boss = {"person_id": "p1", "name": "Somchai"}

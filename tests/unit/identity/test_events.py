@@ -148,6 +148,23 @@ def test_no_value_inside_the_data_breaks_the_reader(sent: dict[str, Any], data: 
     assert isinstance(found, SourceEvent | Refusal)
 
 
+def test_a_form_that_retires_nothing_is_the_same_as_before_there_was_such_a_thing() -> None:
+    form = identify("1", traits={"name": "Ann"}, language="th", assets=[{"asset_id": "van", "kind": "vehicle"}])
+    form["data"]["consents"] = [{"purpose": "marketing", "channel": "email", "granted": True}]
+    assert read(form).content_hash.hex() == "3438fc4f50f8f42ca0f71117048974b6"
+    assert read(changed(form, retired=[])).value == read(changed(form, retired=["email:null"])).value == read(form).value
+    assert read(changed(form, retired=["email:old@b.c"])).content_hash != read(form).content_hash
+
+
+def test_what_is_retired_is_spelt_as_it_is_known_also_where_it_is_blocked_now() -> None:
+    rules = naming("TH", {}, ["phone:+66812345678"])
+    found = read(identify("1", retired=["phone:081 234 5678", "email:x", "email:Old@B.c", "email:old@b.c"]), naming=rules)
+    assert found.retired == ("phone:+66812345678", "email:old@b.c")
+    assert json.loads(found.value)["data"]["retired"] == list(found.retired)
+    assert found.dropped == (NamesNobody.MALFORMED,)
+    assert read(purchase("1")).retired == ()
+
+
 def test_the_hash_is_of_what_the_source_wrote() -> None:
     one = purchase("1")
     assert read(one).content_hash == read(json.dumps(one, indent=3).encode()).content_hash

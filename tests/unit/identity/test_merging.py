@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.identity.domain.called import Called
 from services.identity.domain.merging import Action, Asked, Decision, Groups, decide_all, groups_after, prejudged
 from services.identity.domain.trust import NO_RULES, Limit, Rules, Verdict
 
 NUMBERS = count()
-NAMED = {name: {f"loyalty_card:{name}": 0} for name in "abcdefgh"}
+NAMED = {name: Called({f"loyalty_card:{name}": 0}) for name in "abcdefgh"}
 
 
-def link(one: str, other: str, kinds: tuple[str, ...] = ("loyalty_card", "email")) -> Asked:
+def link(one: str, other: str, kinds: tuple[str, ...] = ("loyalty_card", "email"), said: tuple[str, ...] = ()) -> Asked:
     """An event names both."""
-    return Asked(f"{one}{other}{next(NUMBERS)}", "event", (one, other), kinds)
+    return Asked(f"{one}{other}{next(NUMBERS)}", "event", (one, other), kinds, said=said or kinds)
 
 
 def request(one: str, other: str) -> Asked:
@@ -61,16 +62,32 @@ def test_what_is_known_is_no_decision() -> None:
 
 
 def test_two_users_are_two_people_and_no_event_makes_them_one_but_an_alias() -> None:
-    named = {"a": {"user:1": 0, "email:x@y.z": 0}, "b": {"user:2": 0}}
+    named = {"a": Called({"user:1": 0, "email:x@y.z": 0}), "b": Called({"user:2": 0})}
     assert rules_of(decide([link("a", "b", ("user", "email"))], Rules(), named)[0]) == [Verdict.LIMIT_USER]
     assert rules_of(decide([link("a", "b", ("user", "user"))], Rules(), named)[0]) == []
+
+
+def test_two_users_of_two_systems_are_one_person() -> None:
+    named = {"a": Called({"user:shopify/1": 0, "email:x@y.z": 0}), "b": Called({"user:erp/1": 0}), "c": Called({"user:erp/2": 0})}
+    assert rules_of(decide([link("a", "b", ("user", "email"))], Rules(), named)[0]) == []
+    two = link("a", "b", ("user", "user"), said=("user:shopify/", "user:erp/"))
+    refused = [Verdict.LIMIT_USER]
+    assert rules_of(decide([two, link("a", "c", ("user", "user"), said=("user:shopify/", "user:erp/"))], Rules(), named)[0]) == refused
+    assert rules_of(decide([two, link("b", "c", ("user", "user"), said=("user:erp/", "user:erp/"))], Rules(), named)[0]) == []
+
+
+def test_what_one_of_them_retired_does_not_count_together() -> None:
+    rules = Rules(limits={"email": Limit(1)})
+    named = {"a": Called({"email:1": 0}), "b": Called({"email:2": 0}, {}, {"email:1": 5}), "c": Called({"email:2": 0})}
+    assert rules_of(decide([link("a", "b")], rules, named)[0]) == []
+    assert rules_of(decide([link("a", "c")], rules, named)[0]) == [Verdict.LIMIT_EMAIL]
 
 
 def test_a_limit_of_a_period_counts_what_came_within_it() -> None:
     day = 86_400_000_000
     rules = Rules(limits={"email": Limit(2, days=10)})
-    spread = {"a": {"email:1": 0, "email:2": 9 * day}, "b": {"email:3": 10 * day}}
-    close = {"a": {"email:1": 0, "email:2": 9 * day}, "b": {"email:3": 10 * day - 1}}
+    spread = {"a": Called({"email:1": 0, "email:2": 9 * day}), "b": Called({"email:3": 10 * day})}
+    close = {"a": Called({"email:1": 0, "email:2": 9 * day}), "b": Called({"email:3": 10 * day - 1})}
     assert rules_of(decide([link("a", "b")], rules, spread)[0]) == []
     assert rules_of(decide([link("a", "b")], rules, close)[0]) == [Verdict.LIMIT_EMAIL]
 

@@ -8,6 +8,7 @@ import pytest
 
 from services.identity.domain.trust import Limit
 from services.identity.settings import IdentitySettings
+from shared.runtime import read_settings
 
 
 def test_zones_and_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +57,27 @@ def test_a_tills_customers_are_of_a_kind_that_there_is(monkeypatch: pytest.Monke
 def test_a_country_that_is_none_and_a_reference_that_is_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"no country|no reference"):
         IdentitySettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("DEAR_SERVICE_POINTS", "[{", "service_points"),
+        ("DEAR_SERVICE_POINTS", '[{"id": "1", "name": "a", "latitude": 1, "longitude": 1, "time_zone": "UTC", "hours": {"mon": ["9-18"]}}]',
+         "DEAR_SERVICE_POINTS.0.hours.mon.0: Value error, '9-18' are no hours; such as 09:00-18:00"),
+        ("DEAR_BLOCKED_REFERENCES", "foo:1", "DEAR_BLOCKED_REFERENCES: 'foo:1' is no reference"),
+        ("DEAR_PORT", "http", "DEAR_PORT: Input should be a valid integer"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_ends_the_process_with_one_line_that_names_it(
+    setting: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(setting, value)
+    with pytest.raises(SystemExit):
+        read_settings(IdentitySettings, "identity")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("dear identity: invalid settings: ")
+    assert said in line
 
 
 def test_a_limit_is_given_by_kind_and_the_others_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:

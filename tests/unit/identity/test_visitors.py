@@ -7,17 +7,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.identity.domain.called import Called
 from services.identity.domain.merging import Asked
 from services.identity.domain.resolution import Demoted, new_profile_id, resolve
-from services.identity.domain.trust import Limit, Rules, Since, Verdict
+from services.identity.domain.trust import Limit, Rules, Verdict
 from tests.unit.identity.test_merging import decide, link, partition, rules_of, split
 
 DEVICE = ("user", "anonymous")
 """By a user one, by a device the other."""
 
 
-def called(*references: str) -> Since:
-    return dict.fromkeys(references, 0)
+def called(*references: str) -> Called:
+    return Called(dict.fromkeys(references, 0))
 
 
 def login(user: str, device: str) -> Asked:

@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.identity.domain.references import Naming
 from shared.clock import WallClock
 from stack.importing.log import VerdictLog
 from stack.importing.mapping import Kind, check_mapping
 from stack.importing.reading import open_table
-from stack.importing.run import Imported, import_rows
+from stack.importing.report import Imported
+from stack.importing.run import import_rows
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SALES: dict[str, Any] = {
@@ -60,6 +62,7 @@ class Desk:
         self.directory = directory
         self.out = Outbox()
         self.imported = Imported()
+        self.naming = Naming()
 
     def write(self, name: str, content: str | bytes) -> Path:
         path = self.directory / name
@@ -74,7 +77,14 @@ class Desk:
         checked = check_mapping(mapping, kind, "the test")
         with VerdictLog(file.with_name(file.name + ".verdicts.ndjson"), begun) as log:
             self.imported = import_rows(
-                open_table(file, checked.file), checked, log, self.out, currency="USD", wall=Noon(), advance=lambda done: None
+                open_table(file, checked.file),
+                checked,
+                log,
+                self.out,
+                currency="USD",
+                naming=self.naming,
+                wall=Noon(),
+                advance=lambda done: None,
             )
         return [json.loads(line) for line in log.path.read_text().splitlines()]
 

@@ -2,14 +2,24 @@
 
 import json
 import tomllib
+from datetime import date
 
 import pytest
 
 from stack.importing.guessing import guess_mapping, spelled_out
 from stack.importing.mapping import KINDS, FileLayout, MappingError, check_mapping, example_mapping, mapped_columns
+from stack.importing.options import ImportOptions
+from stack.importing.preparing import prepare
 from stack.importing.reading import open_table
-from stack.importing.run import ImportOptions, prepare, run_import
-from tests.unit.importing.desk import SALES
+from stack.importing.run import run_import
+from tests.unit.importing.desk import SALES, Noon
+
+UNNAMED = {
+    "customers": ["minor_units"],
+    "purchases": ["day_format"],
+    "interactions": ["decimal", "thousands", "minor_units", "day_format"],
+}
+"""What says nothing in files of that kind."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -17,13 +27,17 @@ def test_the_example_is_a_mapping_and_names_every_field(kind):
     text = example_mapping(kind)
     mapping = check_mapping(tomllib.loads(text), kind, "the example")
     unnamed = [name for name in (*type(mapping).model_fields, *FileLayout.model_fields) if name not in text]
-    assert unnamed == (["decimal", "thousands", "minor_units"] if kind != "purchases" else [])
+    assert unnamed == UNNAMED[kind]
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"amuont": "total"}, "amuont: Extra inputs"),
+        ({"amuont": "total"}, r"amuont: is no field here \(did you mean amount\?\)\."),
+        ({"file": {"decimals": ","}}, r"file\.decimals: is no field here \(did you mean decimal\?\)\."),
+        ({"weather": "x"}, r"weather: is no field here\."),
+        ({"quantity": 1}, "quantity: is a column's name"),
+        ({"store": {"column": "s", "prefix": "x/"}}, r"store\.prefix: is no field here"),
         ({"amount": None}, "amount .* or price"),
         ({"id": ()}, "lines belong together"),
         ({"time": {"column": "at", "value": "now"}}, "time: .*is a column's name"),
@@ -38,7 +52,7 @@ def test_a_wrong_mapping_says_what_to_change(change, says):
 
 def guessed(tmp_path, kind, content, name="a.csv"):
     (tmp_path / name).write_text(content)
-    written = guess_mapping(open_table(tmp_path / name, FileLayout()), kind)
+    written = guess_mapping(open_table(tmp_path / name, FileLayout()), kind).mapping
     # What is said of it can be saved as a mapping file.
     assert tomllib.loads("\n".join(spelled_out(written))) == json.loads(json.dumps(written))
     return written, check_mapping(written, kind, "guessed")
@@ -48,7 +62,8 @@ def test_lines_of_receipts_are_guessed(tmp_path):
     header = "Basket ID;Store;Timestamp;Household_ID;Product ID;Quantity;Sales value;order total\n"
     written, mapping = guessed(tmp_path, "purchases", header + "1;s;t;7;a;1;1.234,50;9\n1;s;t;7;b;1;2,25;9\n")
     assert written == {
-        "id": "Basket ID", "rows": "line", "references": {"loyalty_card": "Household_ID"}, "time": "Timestamp", "store": "Store",
+        "source": "import/purchases", "id": "Basket ID", "rows": "line", "references": {"loyalty_card": "Household_ID"},
+        "time": "Timestamp", "store": "Store",
         "sku": "Product ID", "quantity": "Quantity", "amount": "Sales value",
         "file": {"time_zone": "UTC", "delimiter": ";", "decimal": ",", "thousands": "."},
     }  # fmt: skip
@@ -58,7 +73,11 @@ def test_lines_of_receipts_are_guessed(tmp_path):
 def test_whole_purchases_are_guessed_and_their_total_is_their_amount(tmp_path):
     written, _ = guessed(tmp_path, "purchases", "orderId,customerId,createdAt,total\n1,7,t,1\n2,7,t,1\n")
     assert written["rows"] == "purchase"
-    assert (written["id"], written["references"], written["amount"]) == ("orderId", {"user": "customerId"}, "total")
+    assert (written["id"], written["references"], written["amount"]) == (
+        "orderId",
+        {"user": {"column": "customerId", "prefix": "import/"}},
+        "total",
+    )
     assert written["store"] == {"value": "main"}
 
 
@@ -89,24 +108,27 @@ def test_customers_with_consents_are_guessed(tmp_path):
 
 def test_a_mapping_file_may_be_toml_or_json_and_options_overrule_it(tmp_path):
     (tmp_path / "a.csv").write_text("card\n42\n")
-    for name, text in (("m.toml", 'references.loyalty_card = "card"'), ("m.json", '{"references": {"loyalty_card": "card"}}')):
+    for name, text in (
+        ("m.toml", 'references.loyalty_card = "card"\nfile.time_zone = "UTC"'),
+        ("m.json", '{"references": {"loyalty_card": "card"}, "file": {"time_zone": "UTC"}}'),
+    ):
         (tmp_path / name).write_text(text)
         options = ImportOptions("customers", tmp_path / "a.csv", tmp_path / name, source="import/crm", as_of="2026-01-31")
-        mapping, _ = prepare(options)
-        assert (mapping.source, mapping.time.value) == ("import/crm", "2026-01-31")
+        mapping, _ = prepare(options, "USD", Noon())
+        assert (mapping.source, mapping.time.value) == ("import/crm", date(2026, 1, 31))
 
 
 def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path):
     (tmp_path / "a.csv").write_text("card,updated\n42,2026-01-01\n")
     (tmp_path / "m.toml").write_text('references.email = "mail"\ntime = "updated"')
     with pytest.raises(MappingError, match=r"no column 'mail'; it has 'card', 'updated'"):
-        prepare(ImportOptions("customers", tmp_path / "a.csv", tmp_path / "m.toml"))
+        prepare(ImportOptions("customers", tmp_path / "a.csv", tmp_path / "m.toml"), "USD", Noon())
 
 
 def test_customers_without_any_time_are_asked_for_one(tmp_path):
     (tmp_path / "a.csv").write_text("card\n42\n")
     with pytest.raises(MappingError, match="time: the column that says when"):
-        prepare(ImportOptions("customers", tmp_path / "a.csv"))
+        prepare(ImportOptions("customers", tmp_path / "a.csv"), "USD", Noon())
 
 
 def test_a_dry_run_needs_no_broker_and_says_what_would_become_of_each_row(tmp_path, capsys):

@@ -35,6 +35,7 @@ from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseR
 from shared.contracts.topics import (
     CUSTOMER_EVENTS,
     CUSTOMERS,
+    DEAD_LETTERS,
     OFFERS,
     PRODUCTS,
     PROFILE_ROWS,
@@ -147,6 +148,7 @@ class Bed:
             follow_products=self._no_models,
             read_models=self._read_models,
             follow_models=self._no_models,
+            read_letters=partial(self.bus.read, DEAD_LETTERS),
             snapshots=SnapshotFiles(self.directory),
             new_generation=partial(next, self.generations),
         )

@@ -57,7 +57,7 @@ def test_a_batch_says_the_same_read_together_or_one_by_one(told: list[tuple[byte
 
 
 def test_silence_about_a_mail_counts_only_where_its_opening_could_have_been_seen() -> None:
-    def counted_as(**properties: Any) -> str:
+    def system_of(**properties: Any) -> str:
         data = {"reference": "email:a@b.c", "kind": "EmailSent", "properties": {"program": "win_back", **properties}}
         event = {
             "specversion": "1.0",
@@ -71,5 +71,5 @@ def test_silence_about_a_mail_counts_only_where_its_opening_could_have_been_seen
         assert batch.name is not None
         return batch.texts[int(batch.name[0])]
 
-    assert counted_as() == counted_as(tracked=True) == EMAIL_SENT
-    assert counted_as(tracked=False) != EMAIL_SENT
+    assert system_of() == system_of(tracked=True) == EMAIL_SENT
+    assert system_of(tracked=False) != EMAIL_SENT

@@ -25,6 +25,8 @@ from services.segmentation.partitions import SegmentationPartitions
 from services.segmentation.read_model import ReadModel
 from services.segmentation.store import history
 from services.segmentation.store import scores as store
+from services.segmentation.telling import ScoreTelling
+from shared.contracts.topics import SCORES
 from shared.streaming.errors import Unavailable
 from tests.unit.segmentation.bed import START, Bed, profile
 
@@ -220,6 +222,34 @@ def test_the_history_has_a_point_where_something_worth_telling_changed(tmp_path:
         old, left, back = writes.points
         assert (left["_id"], left["day"]) == (back["_id"], old["day"] + 40)
         assert left["risk"] > back["risk"]
+
+    play(story, tmp_path)
+
+
+def test_what_was_stored_by_one_market_and_told_by_the_next_is_stored_again(
+    tmp_path: Path, writes: Writes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A round is one tick, as below.
+    monkeypatch.setattr(rescoring, "ENOUGH_SECONDS", 60.0)
+
+    async def story(bed: Bed, model: ReadModel) -> None:
+        for _ in range(3):
+            await bed.age(1)
+        for number in range(10):
+            await buy(bed, number, day=4 + number)
+        await write(model)
+        # A round is over.
+        bed.worker.market = bed.worker.look_at_market()
+        await ScoreTelling(bed.worker).tick()
+        await bed.age(1)
+        await write(model)
+        told = {each["data"]["customer_id"]: each["data"]["scores"]["rfm_cell"] for each in bed.bus.events(SCORES)}
+        assert len(set(told.values())) > 2
+        assert {customer: document["rfm_cell"] for customer, document in writes.documents.items()} == told
+        writes.scores.clear()
+        await bed.age(0)
+        await write(model)
+        assert writes.scores == [], "and then there is an end to it"
 
     play(story, tmp_path)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.contracts.dead_letters import EventParked
-from stack.dead_letters import Choice, NoSuchLetter, NothingChosen, purge, replay
+from stack.dead_letters import CannotOpen, Choice, Keys, NoSuchLetter, NothingChosen, purge, replay
 
 
 def letter(offset, group="identity", reason="invalid", headers=()):
@@ -18,6 +18,12 @@ def letter(offset, group="identity", reason="invalid", headers=()):
 
 
 LETTERS = {"one": letter(1), "two": letter(2, reason="poison"), "three": letter(3, group="campaigns")}
+
+
+def put_back(letters):
+    out = Outbox()
+    replay(letters, Keys(None, None).open(letters), out)
+    return out.sent
 
 
 class Outbox:
@@ -53,10 +59,9 @@ def test_nothing_is_chosen_by_accident():
 
 
 def test_a_replay_sends_the_original_bytes_to_the_group_that_parked_them_and_then_takes_the_letter_away():
-    out = Outbox()
-    replay({"one": letter(1, headers=[("dear-origin", b"t/0/7/1"), ("dear-replay-group", b"identity")])}, out)
+    sent = put_back({"one": letter(1, headers=[("dear-origin", b"t/0/7/1"), ("dear-replay-group", b"identity")])})
     headers = [("dear-origin", b"t/0/7/1"), ("dear-replay-group", b"identity"), ("dear-replay-of", b"t/3/1")]
-    assert out.sent == [
+    assert sent == [
         ("purchases-v1", b"key", b"\xff value", {"headers": headers, "partition": 3}),
         "flushed",
         ("dead-letters-v1", b"one", None, {}),
@@ -65,12 +70,21 @@ def test_a_replay_sends_the_original_bytes_to_the_group_that_parked_them_and_the
 
 
 def test_a_letter_that_was_parked_again_is_still_the_event_that_was_parked_first():
-    out = Outbox()
-    replay({"one": letter(9, headers=[("dear-replay-of", b"t/3/1"), ("dear-replay-group", b"identity")])}, out)
-    assert out.sent[0][-1]["headers"] == [("dear-replay-group", b"identity"), ("dear-replay-of", b"t/3/1")]
+    sent = put_back({"one": letter(9, headers=[("dear-replay-of", b"t/3/1"), ("dear-replay-group", b"identity")])})
+    assert sent[0][-1]["headers"] == [("dear-replay-group", b"identity"), ("dear-replay-of", b"t/3/1")]
 
 
 def test_a_purge_only_takes_the_letter_away():
     out = Outbox()
     purge(["one"], out)
     assert out.sent == [("dead-letters-v1", b"one", None, {}), "flushed"]
+
+
+def test_a_sealed_letter_says_what_opens_it_and_one_without_a_key_is_not_sent():
+    sealed = {"one": letter(1).model_copy(update={"sealed_for": "somebody", "sealed_base64": "AQ=="})}
+    with pytest.raises(CannotOpen, match="MONGODB_URI and DEAR_MASTER_KEY"):
+        Keys(None, b"a master key of the tests").open(sealed)
+    out = Outbox()
+    with pytest.raises(CannotOpen, match=r"erased: one\. `dear dead-letters purge`"):
+        replay(sealed, {}, out)
+    assert out.sent == []

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.campaigns.audit import BesideTheStream
+from shared.beside import BesideTheStream
 
 pytestmark = pytest.mark.anyio
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.access.audit_api import create_audit_router
+from shared.access.describing import describe_access
 from shared.access.gate import ANSWERS, Gate, guard, needs, open_gate, public
 from shared.access.scopes import Scope as KeyScope
 from shared.clock import Clock
@@ -52,6 +53,7 @@ def create_app(service: Service, clock: Clock, progress: Progress, *, with_api: 
     _add_clock(app, clock)
     add_problem_answers(app)
     _add_last_answer(app)
+    describe_access(app)
     app.add_middleware(Direct, routes=app)
     gate = gate or open_gate()
     guard(app, gate)

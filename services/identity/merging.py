@@ -71,12 +71,14 @@ def decide(asked: Sequence[Asked], rules: Rules, at: datetime) -> list[Decision]
         last = merges.last_number()
         made = merges.answers_to({each.event for each in asked})
         new = _decide([each for each in asked if each.id not in made], rules)
-        if new:
+        # That a device is somebody's stays so for every visitor of it: it would fill the order of decisions and tell nothing.
+        kept = [each for each in new if each.rule is not Verdict.WEAK_REFERENCE]
+        if kept:
             # Before the decisions: whoever publishes a customer looks among them only where this says so.
-            concerned = frozenset().union(*(each.members for each in new))
+            concerned = frozenset().union(*(each.members for each in kept))
             references.add_profiles(concerned)
             references.link(concerned)
-        if not new or merges.append(new, last, at):
+        if not kept or merges.append(kept, last, at):
             _count(new)
             made.update((each.asked.id, each) for each in new)
             return [made[each.id] for each in asked if each.id in made]

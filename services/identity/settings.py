@@ -73,10 +73,14 @@ class IdentitySettings(Settings):
     """How many references a process keeps in memory; about 300 bytes each."""
     ingest_waiting_limit: Annotated[int, Field(ge=1)] = 10_000
     """Events that may wait for the broker in one process; whoever brings more is told to come again (429)."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Web pages, such as https://shop.example, from which browsers may send Segment's messages; `*` is every page, and without any none."""
     home_time_zone: str = "UTC"
     """Of tills whose store is not among `store_time_zones`."""
     store_time_zones: dict[str, str] = Field(default_factory=dict)
     """Of tills that write no zone: the store, as tills name it, and its IANA zone."""
+    poslog_customer: str = "user:poslog/"
+    """What is put before the number of a till's customer who shows no card: a kind of reference, and the system whose number it is."""
     home_region: str | None = None
     """The country (ISO 3166) of numbers without a country code, where `store_regions` has none; without it they keep their digits."""
     store_regions: dict[str, str] = Field(default_factory=dict)
@@ -123,6 +127,21 @@ class IdentitySettings(Settings):
         _check_zones(value.values())
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _pages(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != "*" and not _ORIGIN.fullmatch(each):
+                raise ValueError(f"{each!r} is no origin of pages; one such as https://shop.example, without a path, is expected")
+        return value
+
+    @field_validator("poslog_customer")
+    @classmethod
+    def _begins_a_reference(cls, value: str) -> str:
+        if value.partition(":")[0] not in REFERENCE_TYPES or ":" not in value or not value.isprintable():
+            raise ValueError(f"{value!r} begins no reference; one such as loyalty_card: or user:crm/ is expected")
+        return value
+
     @field_validator("home_region")
     @classmethod
     def _a_region(cls, value: str | None) -> str | None:
@@ -165,10 +184,13 @@ class IdentitySettings(Settings):
         limits: Mapping[str, Limit] = {**DEFAULT_LIMITS, **self.reference_limits}
         return Rules(frozenset(self.merge_references), limits, self.profile_limit)
 
-    @field_validator("shopify_webhook_secrets", "blocked_references", "merge_references", mode="before")
+    @field_validator("shopify_webhook_secrets", "blocked_references", "merge_references", "cors_origins", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 
 
 def _check_zones(names: Iterable[str]) -> None:

@@ -72,12 +72,12 @@ async def test_every_call_of_the_sdk_is_kept(live_world: World, free_port: int, 
     async with dear(live_world, free_port) as host:
         assert await send(host, every_call, gzip=gzip) == []
     await live_world.bus.settle()
-    assert positions.outcomes() == {"accepted": 9, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
+    assert positions.outcomes() == {"accepted": 10, "anonymous": 0, "repeated": 0, "quarantined": 0, "lost": 0, "erased": 0, "parked": 0}
     sold = [event["data"] for event in live_world.bus.events(PURCHASES)]
     assert [sum(line["amount_minor"] for line in each["lines"]) for each in sold if "lines" in each] == [5997]
     assert sorted(each["amount_minor"] for each in sold if "lines" not in each) == [1999, 5997]
     assert sorted(event["data"]["kind"] for event in live_world.bus.events(INTERACTIONS)) == ["PageViewed", "ProductViewed", "ScreenViewed"]
-    assert len(live_world.bus.events(CUSTOMER_UPDATES)) == 3
+    assert len(live_world.bus.events(CUSTOMER_UPDATES)) == 4
     found = references.profiles_of(("user:u-7", "email:ann@example.com", "loyalty_card:42", "user:u-6"))
     [profile] = set(found.values())
     assert (len(found), customers.load((profile,))[profile].traits["company"].value) == (4, "Initech")

@@ -26,7 +26,7 @@ from tests.unit.identity.test_shopify import CUSTOMER, ORDER, REFUND
 pytestmark = pytest.mark.anyio
 SECRET = "hush"
 SHOPIFY = IdentitySettings(shopify_webhook_secrets=("older", SECRET))
-WHO = f"user:{CUSTOMER['id']}"
+WHO = f"user:shopify/{CUSTOMER['id']}"
 
 
 async def told_by_till(client: httpx.AsyncClient, document: Any, **headers: str) -> httpx.Response:
@@ -90,6 +90,53 @@ async def test_a_transaction_that_comes_alone_is_answered_with_its_own_problem(w
     async with client_of(world, IdentitySettings(ingest_write_keys=("k1",))) as client:
         assert is_problem(await told_by_till(client, till(CHOCOLATE)), 401)
         assert (await told_by_till(client, till(CHOCOLATE), **basic("k1"))).status_code == 202
+
+
+async def test_an_export_that_nobody_here_understands_is_refused_and_its_neighbours_pass(world: World) -> None:
+    async with client_of(world) as client:
+        answer = await told_by_till(client, {"Foo": 1})
+        assert is_problem(answer, 422, "invalid")
+        assert answer.json()["detail"] == "RetailTransaction: is expected, spelled so; the transaction has 'Foo'"
+        misspelt = {("retailTransaction" if name == "RetailTransaction" else name): value for name, value in till(CHOCOLATE).items()}
+        answer = await told_by_till(client, [misspelt, till(CHOCOLATE), {"ControlTransaction": {"SignOn": {}}}])
+        assert (answer.status_code, answer.json()["accepted"]) == (207, 1)
+        assert [each["status"] for each in answer.json()["items"]] == [422, 202, 200]
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b'<?xml version="1.0"?><POSLog/>', "application/json"), (b"\xef\xbb\xbf\n<POSLog/>", "text/plain"),
+        (b"{}", "application/xml"), (b"{}", "text/xml; charset=utf-8"), (b"{}", "application/poslog+xml"),
+    ],
+)  # fmt: skip
+async def test_xml_is_answered_with_what_to_send_instead(world: World, body: bytes, media_type: str) -> None:
+    async with client_of(world) as client:
+        answer = await client.post("/v1/poslog", content=body, headers={"content-type": media_type})
+        assert is_problem(answer, 415)
+        assert "JSON" in answer.json()["detail"]
+
+
+async def test_the_same_number_of_three_systems_is_three_customers(live_world: World) -> None:
+    number = CUSTOMER["id"]
+    async with client_of(live_world, SHOPIFY) as client:
+        assert (await webhook(client, "orders/create", {**ORDER, "customer": {**CUSTOMER, "email": None}})).status_code == 200
+        assert (await told_by_till(client, {**till(CHOCOLATE), "Customer": {"CustomerID": str(number)}})).status_code == 202
+        assert (await client.post("/v1/identify", json={"userId": number})).status_code == 200
+        await live_world.bus.settle()
+        asked = [{"reference": f"user:{system}{number}"} for system in ("", "shopify/", "poslog/")]
+        found = [(await client.get("/v1/customers/lookup", params=each)).json() for each in asked]
+        assert [each["references"] for each in found] == [[each["reference"]] for each in asked]
+
+
+async def test_a_shops_customer_and_a_web_user_with_one_address_are_one(live_world: World) -> None:
+    async with client_of(live_world, SHOPIFY) as client:
+        await client.post("/v1/identify", json={"userId": "u-7", "traits": {"email": CUSTOMER["email"]}})
+        await live_world.bus.settle()
+        await webhook(client, "orders/create", ORDER)
+        await live_world.bus.settle()
+        found = (await client.get("/v1/customers/lookup", params={"reference": "user:u-7"})).json()
+        assert set(found["references"]) == {"user:u-7", WHO, f"email:{CUSTOMER['email']}"}
 
 
 async def webhook(client: httpx.AsyncClient, topic: str, found: Any, secret: str = SECRET, **headers: str) -> httpx.Response:

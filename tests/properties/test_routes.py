@@ -165,11 +165,41 @@ def test_a_mounted_app_is_a_route_that_forgot() -> None:
         guard(app, open_gate())
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_description_says_of_each_route_how_to_be_let_in(name: str) -> None:
+    described = app_of(name).openapi()
+    schemes = described["components"]["securitySchemes"]
+    assert {each: (schemes[each]["type"], schemes[each]["scheme"]) for each in ("bearer", "basic")} == {
+        "bearer": ("http", "bearer"), "basic": ("http", "basic")
+    }  # fmt: skip
+    for _, method, path, said in [route for route in ROUTES if route[0] == name]:
+        operation = described["paths"].get(path, {}).get(method.lower())
+        if operation is None or said is None or Scope.PUBLIC in said.scopes:
+            assert operation is None or operation.get("security", [{"shopify": []}]) == [{"shopify": []}]
+            continue
+        scopes = [scope.value for scope in said.scopes]
+        assert operation["responses"].keys() >= {"401", "403", "429"}, f"{method} {path} does not say how it refuses a key"
+        assert operation["security"] == [{"bearer": scopes}, {"basic": scopes}]
+        assert (
+            "services" in operation["description"]
+            if scopes == ["internal"]
+            else all(f"`{each}`" in operation["description"] for each in scopes)
+        )
+
+
+def test_a_signature_is_described_and_what_brings_its_description_along_is_not() -> None:
+    described = app_of("identity").openapi()
+    assert described["components"]["securitySchemes"]["shopify"]["name"] == "X-Shopify-Hmac-Sha256"
+    assert described["paths"]["/v1/shopify/webhooks"]["post"]["security"] == [{"shopify": []}]
+    assert "x-security-schemes" not in str(described)
+
+
 DIRECT = sorted(path for (_, path), _ in direct_routes(app_of("identity")))
 
 
 def test_the_ways_in_are_answered_directly() -> None:
-    segment = ("track", "identify", "page", "screen", "group", "alias", "batch")
+    calls = ("track", "identify", "page", "screen", "group", "alias", "batch")
+    segment = (*calls, *(name[0] for name in calls))
     assert sorted(("/v1/events", "/v1/poslog", "/v1/shopify/webhooks", *(f"/v1/{name}" for name in segment))) == DIRECT
 
 

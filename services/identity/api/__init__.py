@@ -22,6 +22,7 @@ from services.identity.api import (
     timeline,
 )
 from services.identity.api.edge import Edge, Waiting
+from services.identity.api.origins import Origins
 from services.identity.domain.poslog import Stores
 from services.identity.settings import IdentitySettings
 from shared.clock import Clock
@@ -33,7 +34,7 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
     edge = Edge(publisher, settings.reporting_currency, wall, Waiting(settings.ingest_waiting_limit), settings.naming)
     ways_in = (
         events.create_router(edge),
-        segment.create_router(edge),
+        segment.create_router(edge, Origins(frozenset(settings.cors_origins))),
         poslog.create_router(edge, _stores(settings)),
         shopify.create_router(edge, settings.shopify_webhook_secrets),
     )
@@ -58,4 +59,4 @@ def create_router(publisher: Publisher, settings: IdentitySettings, clock: Clock
 
 def _stores(settings: IdentitySettings) -> Stores:
     zones = {store: ZoneInfo(name) for store, name in settings.store_time_zones.items()}
-    return Stores(zones, ZoneInfo(settings.home_time_zone), settings.reporting_currency)
+    return Stores(zones, ZoneInfo(settings.home_time_zone), settings.reporting_currency, settings.poslog_customer)

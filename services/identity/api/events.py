@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from services.identity.api.bodies import BATCH, EVENTS, answers
 from services.identity.api.edge import (
     BATCH_LIMIT_BYTES,
     REFUSALS,
@@ -25,7 +26,6 @@ from shared.access.gate import needs
 from shared.access.scopes import Scope
 from shared.problems import Problem
 
-BATCH = "application/cloudevents-batch+json"
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -33,7 +33,12 @@ def create_router(edge: Edge) -> APIRouter:
     """`POST /events`."""
     router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[needs(Scope.INGEST, key_in_body=True)])
 
-    @router.post("/events", status_code=202, responses={207: {"description": "Some were accepted; each item says its own."}})
+    taken = {
+        **answers(202, "The broker has all of them.", is_one=True),
+        **answers(207, "Some were accepted; each item says its own."),
+    }
+
+    @router.post("/events", status_code=202, responses=taken, openapi_extra=EVENTS)
     async def accept_events(request: Request) -> Response:
         """One CloudEvent (`application/cloudevents+json`, or with `ce-` headers) or several (`application/cloudevents-batch+json`).
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.identity import metrics
+from services.identity.api.bodies import SHOPIFY, answers
 from services.identity.api.edge import BATCH_LIMIT_BYTES, REFUSALS, Edge, Verdict, answered, items, raise_if_away, read_body, refused
 from services.identity.domain import shopify
 from services.identity.domain.events import SEPARATOR
@@ -29,7 +30,7 @@ def create_router(edge: Edge, secrets: tuple[str, ...]) -> APIRouter:
     # The signature is the guard: Shopify sends no key.
     router = APIRouter(tags=["ingest"], responses=REFUSALS, dependencies=[public])
 
-    @router.post("/shopify/webhooks")
+    @router.post("/shopify/webhooks", responses=answers(200, "What it says of money is kept, or changes nothing."), openapi_extra=SHOPIFY)
     async def accept_webhook(request: Request) -> Response:
         """`orders/create`, `orders/updated` and `refunds/create`, signed with a secret of ours; other topics change nothing."""
         return await answered("shopify", _answer(request, edge, secrets))

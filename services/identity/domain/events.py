@@ -91,6 +91,9 @@ class SourceEvent(msgspec.Struct, frozen=True, gc=False):
 _head = msgspec.json.Decoder(_Head)
 _encoder = msgspec.json.Encoder(order="deterministic")
 _MODELS: dict[str, type[EventData]] = {data.event_type: data for topic in SOURCE_TOPICS for data in topic.carries}
+OFFERED_MODELS = tuple(model for name, model in _MODELS.items() if name not in REQUESTS)
+"""What sources may send."""
+_OFFERED = tuple(model.event_type for model in OFFERED_MODELS)
 _DECODERS = {name: fast_decoder(SourceEnvelope[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
 _KEPT = {name: fast_struct(Event[model]) for name, model in _MODELS.items()}  # type: ignore[valid-type]
 NAMING = Naming()
@@ -113,7 +116,7 @@ def _read(raw: bytes, currency: str, topic: Topic | None, naming: Naming) -> Sou
         kind = _head.decode(raw).type
         event = _DECODERS[kind].decode(raw)
     except (ValueError, KeyError, RecursionError) as error:
-        raise explain(raw, _MODELS, str(error)) from error
+        raise explain(raw, _MODELS, _OFFERED, str(error)) from error
     if topic is not None and TOPIC_OF_TYPE[kind] is not topic:
         raise Refused(RejectReason.WRONG_TOPIC, f"{kind} belongs to {TOPIC_OF_TYPE[kind].name}, not {topic.name}")
     if kind in _PRICED and event.data.currency != currency:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,8 +14,8 @@ from shared.contracts.envelope import Event, EventData
 _REFERENCES = (("data", "reference"), ("data", "references"))
 
 
-def explain(raw: bytes, models: Mapping[str, type[EventData]], fault: str) -> Refused:
-    """The reason for which `raw` is no event; `fault` is what the fast decoder said."""
+def explain(raw: bytes, models: Mapping[str, type[EventData]], offered: Iterable[str], fault: str) -> Refused:
+    """The reason for which `raw` is no event; `fault` is what the fast decoder said, `offered` are the types that sources may send."""
     try:
         read = msgspec.json.decode(raw)
     except (ValueError, RecursionError) as error:
@@ -24,7 +24,7 @@ def explain(raw: bytes, models: Mapping[str, type[EventData]], fault: str) -> Re
         return Refused(RejectReason.MALFORMED_JSON, "one JSON object per event is expected")
     model = models.get(str(read.get("type")))
     if model is None:
-        return Refused(RejectReason.UNKNOWN_TYPE, f"type: {read.get('type')!r:.80} is none of {', '.join(models)}")
+        return Refused(RejectReason.UNKNOWN_TYPE, f"type: {read.get('type')!r:.80} is none of {', '.join(offered)}")
     return _invalid(raw, model, fault)
 
 

@@ -18,6 +18,8 @@ from itertools import product
 from services.identity.domain.called import Called
 from services.identity.domain.trust import Rules, Verdict, limit_of, system_of
 
+VISITOR = "anonymous"
+"""The weak kind of reference that may link all the same: a device says nothing of who uses it, as long as nobody has said so."""
 Group = frozenset[str]
 Pair = frozenset[str]
 
@@ -104,6 +106,11 @@ def _pairs(one: Iterable[str], other: Iterable[str]) -> set[Pair]:
     return {frozenset(pair) for pair in product(one, other)}
 
 
+def is_visitor(references: Iterable[str]) -> bool:
+    """Is it somebody whom nothing but devices names? Whoever logs in on one was the visitor; a device that is somebody's stays theirs."""
+    return all(reference.startswith(f"{VISITOR}:") for reference in references)
+
+
 def groups_after(decisions: Iterable[Decision]) -> Groups:
     """The groups that decisions lead to, in their order."""
     groups = Groups()
@@ -116,7 +123,8 @@ def prejudged(kinds: Sequence[str], rules: Rules) -> Verdict | None:
     """Why a link by references of these kinds need not even be asked about."""
     if not rules.merge_by:
         return Verdict.MERGES_OFF
-    return None if all(kind in rules.merge_by for kind in kinds) else Verdict.WEAK_REFERENCE
+    weak = [kind for kind in kinds if kind not in rules.merge_by]
+    return None if not weak or (weak == [VISITOR] and len(kinds) > 1) else Verdict.WEAK_REFERENCE
 
 
 def decide_all(asked: Sequence[Asked], groups: Groups, named: Mapping[str, Called], rules: Rules) -> list[Decision]:
@@ -168,6 +176,9 @@ def _impossible(union: Group, asked: Asked, named: Mapping[str, Called], rules: 
 def _against(union: Group, asked: Asked, groups: Groups, named: Mapping[str, Called], rules: Rules) -> Verdict | None:
     if groups.forbid(*(groups.of(profile) for profile in asked.profiles)):
         return Verdict.SPLIT_BEFORE
+    weak = [profile for profile, kind in zip(asked.profiles, asked.kinds, strict=True) if kind not in rules.merge_by]
+    if not all(is_visitor(together(groups.of(profile), named).since) for profile in weak):
+        return Verdict.WEAK_REFERENCE
     if len(union) > rules.profile_limit:
         return Verdict.LIMIT_PROFILES
     held = together(union, named).in_use()

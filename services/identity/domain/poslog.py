@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 from urllib.parse import quote
 
-from services.identity.domain.poslog_lines import lines_of, returned, sold
+from services.identity.domain.poslog_lines import lines_of, names_in, returned, sold
 from services.identity.domain.reading import Json, a_flag, a_list, a_text, an_object, invalid, reference, text_or_none, write_json
 from services.identity.domain.rejects import Ignored, IgnoreReason, Refused, RejectReason
 from shared.contracts.purchases import PurchaseRecorded, PurchaseRefunded
@@ -19,6 +19,18 @@ _UNCONCLUDED = ("suspended", "voided", "canceled", "cancelled", "failed", "inpro
 _VOIDING = ("void", "voided", "postvoid", "postvoided")
 _TIMES = ("EndDateTime", "ReceiptDateTime", "BeginDateTime", "POSLogDateTime", "DateTime")
 _CARDS = ("LoyaltyAccountID", "LoyaltyCardNumber", "CardNumber", "AccountID", "AccountNumber", "ID")
+_LINES = ("LineItem", "LineItems")
+_NO_SALES = (
+    "ControlTransaction",
+    "TenderControlTransaction",
+    "OrderTransaction",
+    "CustomerOrderTransaction",
+    "FoodServiceTransaction",
+    "ForeCourtTransaction",
+    "InventoryControlTransaction",
+    "BackOfficeTransaction",
+)
+"""What else a transaction may be: opening and closing, counting the drawer, stock."""
 _DATE_LENGTH = len("2026-03-01")
 
 
@@ -29,6 +41,8 @@ class Stores:
     zones: Mapping[str, tzinfo]
     home: tzinfo
     currency: str
+    customer: str = "user:poslog/"
+    """What is put before the numbers of its customers who show no card."""
 
     def zone(self, store: str) -> tzinfo:
         """The zone that the store's clocks show."""
@@ -55,6 +69,7 @@ def translate(transaction: object, stores: Stores) -> list[bytes]:
     # Some tills write the header into the transaction, some into what it is about.
     whole = {**retail, **{name: value for name, value in transaction.items() if value is not None}}
     _check_counts(whole)
+    _check_understood(whole)
     events = list(_events(whole, stores))
     if not events:
         raise Ignored(IgnoreReason.NO_SALE)
@@ -70,6 +85,16 @@ def _check_counts(whole: Json) -> None:
         raise Ignored(IgnoreReason.NOT_CONCLUDED)
 
 
+def _check_understood(whole: Json) -> None:
+    """Raises Refused for what nothing here knows: a till whose export is wrong must not take silence for success."""
+    if all(whole.get(name) is None for name in ("RetailTransaction", *_LINES, "TransactionLink")):
+        if any(whole.get(kind) is not None for kind in _NO_SALES):
+            raise Ignored(IgnoreReason.NO_SALE)
+        raise invalid("RetailTransaction", f"is expected, spelled so; the transaction has {names_in(whole)}")
+    if all(whole.get(name) is None for name in (*_LINES, "TransactionLink")):
+        raise invalid("RetailTransaction/LineItem", f"is expected, spelled so; the transaction has {names_in(whole)}")
+
+
 def _word(value: object) -> str:
     return "".join(value.split()).lower() if isinstance(value, str) else ""
 
@@ -83,7 +108,7 @@ def _events(whole: Json, stores: Stores) -> Iterator[dict[str, Any]]:
     key = _key(store, whole)
     at, written = _time(whole, stores.zone(store))
     frame = {"specversion": "1.0", "source": SOURCE, "time": at.isoformat(), "sourcetime": written}
-    common = {"reference": _reference(whole), "store": store, "currency": currency}
+    common = {"reference": _reference(whole, stores.customer), "store": store, "currency": currency}
     bought = sold(lines, currency)
     for purchase in _voided(whole, key, store):
         # The whole sale again, under another number or as its new state: what it said is given back.
@@ -169,14 +194,15 @@ def _time(whole: Json, zone: tzinfo) -> tuple[datetime, str | None]:
         raise invalid("EndDateTime", "a time such as 2026-03-01T09:30:00 is expected, with or without a zone") from error
 
 
-def _reference(whole: Json) -> str | None:
-    """The loyalty account, else the customer's number, else nobody."""
+def _reference(whole: Json, prefix: str) -> str | None:
+    """The loyalty account, else the customer's number as one of the tills' own, else nobody."""
     customers = a_list(whole.get("Customer"), "Customer")
     customer = an_object(customers[0], "Customer") if customers else {}
     card = _first(whole.get("LoyaltyAccount"), _CARDS) or _first(customer.get("LoyaltyAccount"), _CARDS)
     if card is not None:
         return reference("loyalty_card", text_or_none(card, "LoyaltyAccount"))
-    return reference("user", text_or_none(_first(customer or None, ("CustomerID", "AccountNumber", "ID")), "Customer/CustomerID"))
+    number = text_or_none(_first(customer or None, ("CustomerID", "AccountNumber", "ID")), "Customer/CustomerID")
+    return None if number is None else prefix + number
 
 
 def _first(found: object, names: tuple[str, ...]) -> object:

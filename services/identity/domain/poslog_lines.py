@@ -23,6 +23,13 @@ from services.identity.domain.rejects import Refused, RejectReason
 
 _SOLD = ("Sale", "SaleForDelivery", "SaleForPickup")
 _RETURNED = ("Return", "ReturnForDelivery", "ReturnForPickup")
+_NOT_GOODS = (
+    "Tender", "Tax", "Discount", "StoredValueFund", "PaymentOnAccount", "Rounding", "LoyaltyReward", "Deposit", "DepositRefund", "Donation",
+    "Layaway", "PreviousLayaway", "CustomerOrderForDelivery", "CustomerOrderForPickup", "PreviousCustomerOrder", "Coupon", "Fee", "Tip",
+    "Service", "Surcharge", "GiftCard", "GiftCertificate", "Voucher", "PaidIn", "PaidOut", "Remark", "ItemNotOnFile",
+)  # fmt: skip
+"""Lines that are understood and change nothing."""
+_NAMES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,16 @@ def lines_of(whole: Json) -> list[Line]:
     """The lines that count; one that was voided while it was rung up does not."""
     found = a_list(whole.get("LineItem") or whole.get("LineItems"), "LineItem")
     lines = [Line(an_object(each, f"LineItem/{index}"), f"LineItem/{index}") for index, each in enumerate(found)]
-    return [line for line in lines if not a_flag(line.found.get("VoidFlag"), f"{line.path}/VoidFlag")]
+    counting = [line for line in lines if not a_flag(line.found.get("VoidFlag"), f"{line.path}/VoidFlag")]
+    if counting and not any(line.found.keys() & {*_SOLD, *_RETURNED, *_NOT_GOODS} for line in counting):
+        raise invalid(counting[0].path, f"a Sale, Return, Tender or the like is expected, spelled so; it has {names_in(counting[0].found)}")
+    return counting
+
+
+def names_in(found: Json) -> str:
+    """What an object has, for one who looks for a name that is spelled otherwise."""
+    names = [f"{name[:40]!r}" for name in found]
+    return ", ".join([*names[:_NAMES_SHOWN], *(["…"] if len(names) > _NAMES_SHOWN else [])]) or "nothing"
 
 
 def sold(lines: Sequence[Line], currency: str) -> list[dict[str, Any]]:

@@ -60,7 +60,8 @@ class Naming:
         if kind not in _SPELL:
             return NamesNobody.MALFORMED
         value = written.strip()
-        if _is_placeholder(value):
+        # What a till or shop writes for nobody says no more with the name of its system before it.
+        if _is_placeholder(value) or (kind == "user" and _is_placeholder(value.rpartition("/")[2])):
             return NamesNobody.PLACEHOLDER
         value = _phone(value, self._region_of(store)) if kind == "phone" else _SPELL[kind](value)
         if not 0 < len(value) <= _LONGEST_VALUE or not value.isprintable():

@@ -37,6 +37,7 @@ _MONEY_BACK = ("success", "pending")
 """Of a transaction that gives money back: on its way counts, for nothing is told when it has arrived."""
 _CONSENTS = {"subscribed": True, "unsubscribed": False, "redacted": False}
 """What Shopify says of a channel that is somebody's word; never asked, not confirmed and undeliverable are nobody's."""
+_USER = "user"
 _NOT_GOODS = "shipping"
 """The line of what an order costs beyond its goods: shipping, duties, tips."""
 
@@ -207,8 +208,13 @@ def _currency(order: Json, shop: Shop) -> str:
 def _reference(order: Json) -> str | None:
     """Whose order it is: the shop's customer, else the address or number that the order was made with, else nobody's."""
     customer = an_object(order.get("customer"), "customer")
-    candidates = (("user", customer.get("id")), ("email", order.get("email") or order.get("contact_email")), ("phone", order.get("phone")))
-    return next((found for kind, value in candidates if (found := reference(kind, text_or_none(value, kind)))), None)
+    candidates = ((_USER, customer.get("id")), ("email", order.get("email") or order.get("contact_email")), ("phone", order.get("phone")))
+    return next((found for kind, value in candidates if (found := _named(kind, text_or_none(value, kind)))), None)
+
+
+def _named(kind: str, value: str | None) -> str | None:
+    """Shopify's ids are users of a system of their own: somebody else has the same number at the web shop or the till."""
+    return reference(kind, value and f"{SOURCE}/{value}" if kind == _USER else value)
 
 
 def _said_of_customer(order: Json) -> list[bytes]:
@@ -227,7 +233,7 @@ def _identified(customer: Json, identity: str, order: Json) -> dict[str, Any]:
     traits |= {name: address.get(name) for name in ("company", "city", "province", "country", "zip")}
     language = (text_or_none(order.get("customer_locale"), "customer_locale") or "").partition("-")[0]
     data = {
-        "references": list(filter(None, (reference("user", identity), *(reference(kind, value) for kind, value in values.items())))),
+        "references": list(filter(None, (_named(_USER, identity), *(reference(kind, value) for kind, value in values.items())))),
         # An empty field is one that nobody filled in; null would remove what is known.
         "traits": {name: text for name, value in traits.items() if (text := text_or_none(value, f"customer/{name}"))},
         "language": language or None,
@@ -245,7 +251,7 @@ def _consents(customer: Json, identity: str) -> Iterator[dict[str, Any]]:
             continue
         at = a_moment(said["consent_updated_at"], f"customer/{channel}_marketing_consent/consent_updated_at")
         statement = {"purpose": "marketing", "channel": channel, "granted": granted}
-        data = {"reference": f"user:{identity}", "consents": [statement]}
+        data = {"reference": _named(_USER, identity), "consents": [statement]}
         yield _event(f"customer/{identity}/{channel}/{_digest(at, data)}", ConsentChanged.event_type, at, data)
 
 

@@ -212,3 +212,11 @@ def test_a_phone_number_is_read_as_in_the_country_of_its_store() -> None:
     assert read(purchase("1", "phone:081-234-5678"), naming=SHOP).references == ("phone:+66812345678",)
     assert read(interaction("1", "phone:(212) 555-0100", store="120"), naming=SHOP).references == ("phone:+12125550100",)
     assert read(identify("1", ("phone:(212) 555-0100",), traits={"store": "120"}), naming=SHOP).references == ("phone:+12125550100",)
+
+
+def test_what_only_our_own_routes_ask_for_is_no_choice_of_an_unknown_type() -> None:
+    refusal = read_event(b'{"type": "dear.Bought"}', "USD")
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason is RejectReason.UNKNOWN_TYPE
+    assert "dear.PurchaseRecorded" in refusal.detail
+    assert "Requested" not in refusal.detail

@@ -102,11 +102,14 @@ def test_a_customer_has_only_so_many_profiles() -> None:
     ("kinds", "rule"),
     [
         (("loyalty_card", "email"), None),
-        (("user", "anonymous"), Verdict.WEAK_REFERENCE),
+        (("user", "anonymous"), None),
+        (("anonymous", "user"), None),
+        (("phone", "anonymous"), Verdict.WEAK_REFERENCE),
+        (("anonymous", "anonymous"), Verdict.WEAK_REFERENCE),
         (("phone", "loyalty_card"), Verdict.WEAK_REFERENCE),
     ],
 )
-def test_only_strong_references_merge(kinds: tuple[str, str], rule: Verdict | None) -> None:
+def test_only_strong_references_merge_or_ask_whether_a_device_is_a_visitors(kinds: tuple[str, str], rule: Verdict | None) -> None:
     assert prejudged(kinds, Rules()) == rule
     assert prejudged(kinds, Rules(merge_by=frozenset())) == Verdict.MERGES_OFF
 

@@ -136,7 +136,7 @@ def test_a_zone_set_otherwise_later_makes_no_other_event_of_a_repeat() -> None:
         ({"LoyaltyAccount": [{"CustomerID": "c", "LoyaltyAccountID": {"value": 42}}]}, "loyalty_card:42"),
         ({"LoyaltyAccount": "42", "Customer": {"CustomerID": "7"}}, "loyalty_card:42"),
         ({"Customer": {"CustomerID": "7", "LoyaltyAccount": {"CardNumber": "42"}}}, "loyalty_card:42"),
-        ({"Customer": [{"CustomerID": "7"}]}, "user:7"),
+        ({"Customer": [{"CustomerID": "7"}]}, "user:poslog/7"),
         ({"Customer": {}, "LoyaltyAccount": []}, None),
         ({}, None),
     ],
@@ -145,6 +145,48 @@ def test_the_loyalty_account_says_whose_it_is(found: dict[str, Any], reference: 
     transaction = till(CHOCOLATE)
     transaction["RetailTransaction"].update(found)
     assert only(transaction)[0].references == (() if reference is None else (reference,))
+
+
+@pytest.mark.parametrize(
+    ("transaction", "said"),
+    [
+        ({}, "RetailTransaction: is expected, spelled so; the transaction has nothing"),
+        ({"Foo": 1}, "RetailTransaction: is expected, spelled so; the transaction has 'Foo'"),
+        ({**HEADER, "retailTransaction": {"LineItem": [CHOCOLATE]}}, "RetailTransaction: is expected, spelled so; the transaction has"),
+        ({**HEADER, "RetailTransaction": None}, "RetailTransaction: is expected"),
+        (
+            {**HEADER, "RetailTransaction": {"lineItem": [CHOCOLATE]}},
+            "RetailTransaction/LineItem: is expected, spelled so; the transaction",
+        ),
+        (till({"SequenceNumber": "1", "sale": {}}), "LineItem/0: a Sale, Return, Tender or the like is expected, spelled so; it has"),
+    ],
+)
+def test_what_nothing_here_knows_is_refused_and_never_taken_for_silence(transaction: Any, said: str) -> None:
+    with pytest.raises(Refused) as refused:
+        translate(transaction, STORES)
+    assert (refused.value.refusal.reason, refused.value.refusal.detail[: len(said)]) == (RejectReason.INVALID, said)
+
+
+def test_a_wrong_export_is_told_what_it_has_and_not_at_length() -> None:
+    with pytest.raises(Refused) as refused:
+        translate({f"field {number}{'x' * 100}": number for number in range(20)}, STORES)
+    assert "'field 0" in refused.value.refusal.detail
+    assert refused.value.refusal.detail.endswith("…")
+    assert len(refused.value.refusal.detail) < 600
+
+
+@pytest.mark.parametrize(("customer", "reference"), [("loyalty_card:", "loyalty_card:7"), ("user:", "user:7"), ("user:crm/", "user:crm/7")])
+def test_what_a_tills_customer_number_is_can_be_said(customer: str, reference: str) -> None:
+    stores = Stores({}, ZoneInfo("UTC"), "USD", customer)
+    [raw] = translate({**till(CHOCOLATE), "Customer": {"CustomerID": "7"}}, stores)
+    event = read_event(raw, "USD")
+    assert isinstance(event, SourceEvent)
+    assert event.references == (reference,)
+
+
+@pytest.mark.parametrize("number", ["0", "0000", "null", "GUEST", "walk-in"])
+def test_a_customer_number_that_stands_for_nobody_is_nobodys(number: str) -> None:
+    assert only({**till(CHOCOLATE), "Customer": {"CustomerID": number}})[0].references == ()
 
 
 @pytest.mark.parametrize("flag", [True, "true", " TRUE "])
@@ -163,7 +205,10 @@ def test_a_voided_line_does_not_count(flag: object) -> None:
         (till({**CHOCOLATE, "VoidFlag": True}), IgnoreReason.NO_SALE),
         (till(CASH), IgnoreReason.NO_SALE),
         ({"ControlTransaction": {"SignOn": {}}}, IgnoreReason.NO_SALE),
-        ({}, IgnoreReason.NO_SALE),
+        ({"TenderControlTransaction": {"PaidIn": {}}}, IgnoreReason.NO_SALE),
+        (till(), IgnoreReason.NO_SALE),
+        (till({"LoyaltyReward": {}, "SequenceNumber": "1"}, {"Fee": {"Amount": "1.00"}}), IgnoreReason.NO_SALE),
+        ({"Foo": 1, "TrainingModeFlag": True}, IgnoreReason.TRAINING),
     ],
 )
 def test_what_sold_nothing_is_no_event(transaction: Any, reason: IgnoreReason) -> None:

@@ -28,6 +28,7 @@ THAI = naming("TH", {"120": "US"}, ("phone:02-123-4567", "loyalty_card:9999"))
         ("loyalty_card:AB-42", "loyalty_card:AB-42"),
         ("user:Ann", "user:Ann"),
         ("user:é", "user:é"),
+        ("user:shopify/7817", "user:shopify/7817"),
         ("line:U4af4980629", "line:U4af4980629"),
     ],
 )

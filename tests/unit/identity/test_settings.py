@@ -35,6 +35,24 @@ def test_countries_and_blocked_references_come_from_the_environment(monkeypatch:
     assert naming.blocked == {"phone:+6621234567", "loyalty_card:9999"}
 
 
+@pytest.mark.parametrize(
+    "wrong", ["shop.example", "https://shop.example/", "https://shop.example/shop", "https://Shop.example", "null", "https://*.example"]
+)
+def test_a_page_is_named_as_browsers_name_it(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("DEAR_CORS_ORIGINS", "https://shop.example, http://localhost:3000,http://[::1]:3000")
+    assert IdentitySettings().cors_origins == ("https://shop.example", "http://localhost:3000", "http://[::1]:3000")
+    with pytest.raises(ValueError, match="no origin"):
+        IdentitySettings(cors_origins=(wrong,))
+
+
+@pytest.mark.parametrize("wrong", ["", "7", "crm/", "fax:", "user:a\nb"])
+def test_a_tills_customers_are_of_a_kind_that_there_is(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("DEAR_POSLOG_CUSTOMER", "user:crm/")
+    assert IdentitySettings().poslog_customer == "user:crm/"
+    with pytest.raises(ValueError, match="begins no reference"):
+        IdentitySettings(poslog_customer=wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"home_region": "Thailand"}, {"store_regions": {"120": "th"}}, {"blocked_references": ("nobody",)}])
 def test_a_country_that_is_none_and_a_reference_that_is_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"no country|no reference"):

@@ -78,7 +78,7 @@ REFUND: dict[str, Any] = {
         {"kind": "void", "status": "success", "amount": "9.00", "currency": "USD"},
     ],
 }
-SOLD = Sold(f"user:{CUSTOMER['id']}")
+SOLD = Sold(f"user:shopify/{CUSTOMER['id']}")
 
 
 def read(raws: list[bytes]) -> list[SourceEvent]:
@@ -94,7 +94,7 @@ def money(told: Told) -> list[SourceEvent]:
 def test_an_order_is_a_purchase_to_the_last_cent_of_its_total() -> None:
     [event] = money(on_order_created(ORDER, SHOP))
     assert (event.type, event.source, event.id) == ("dear.PurchaseRecorded", "shopify", "order/6134457074006")
-    assert event.references == ("user:7817370206550",)
+    assert event.references == ("user:shopify/7817370206550",)
     assert event.at.isoformat() == "2024-06-24T11:55:16+00:00"
     assert (event.data.store, event.data.currency) == ("ann.myshopify.com", "USD")
     lines = [(line.sku, line.quantity, line.amount_minor) for line in event.data.lines]
@@ -141,13 +141,13 @@ def test_a_guest_is_known_by_what_the_order_was_made_with(change: dict[str, Any]
 
 def test_the_customer_of_an_order_is_identified_and_their_consent_has_its_own_time() -> None:
     identified, consent = read(on_order_created(ORDER, SHOP).customer)
-    assert identified.references == ("user:7817370206550", "email:ann@example.com")
+    assert identified.references == ("user:shopify/7817370206550", "email:ann@example.com")
     data = json.loads(identified.value)["data"]
     assert data["traits"] == {"first_name": "Ann", "city": "Chiang Mai", "zip": "50000", "country": "Thailand"}
     assert (data["language"], data["consents"], identified.at.isoformat()) == ("th", [], "2024-06-24T11:55:18+00:00")
     assert (consent.type, consent.at.isoformat()) == ("dear.ConsentChanged", "2024-04-10T18:11:12+00:00")
     assert json.loads(consent.value)["data"] == {
-        "reference": "user:7817370206550",
+        "reference": "user:shopify/7817370206550",
         "consents": [{"purpose": "marketing", "channel": "email", "granted": True}],
     }
 
@@ -188,7 +188,7 @@ def test_a_webhook_delivered_again_says_the_same_and_a_changed_customer_somethin
 
 def test_a_refund_is_what_its_transactions_gave_back() -> None:
     [event] = money(on_refund_created(REFUND, SHOP, SOLD))
-    assert (event.type, event.id, event.references) == ("dear.PurchaseRefunded", "refund/929361464", ("user:7817370206550",))
+    assert (event.type, event.id, event.references) == ("dear.PurchaseRefunded", "refund/929361464", ("user:shopify/7817370206550",))
     assert (event.data.amount_minor, event.data.purchase_id) == (5214, "order/6134457074006")
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import faust
@@ -32,6 +33,8 @@ DRAIN_SECONDS = 20.0
 OPEN_AT_ONCE = 4
 BUFFERED_BATCHES = 8
 TIMER_FAILURES = 10
+RESTS = 2
+"""While what was fetched is handled and as long again nothing is fetched: the slower everything is, the more comes together."""
 
 TopicIds = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -129,10 +132,11 @@ class StreamLoop:
 
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            waiting = [event.value, *taken_from(stream.channel.queue)]
+            began, waiting = monotonic(), [event.value, *taken_from(stream.channel.queue)]
             for fetched in joined(waiting, self._service.batch_records):
                 async with self._taking:
                     await self._take(fetched)
+            self.consumer.pause_between_fetches(RESTS * (monotonic() - began))
             event.ack()
 
     async def _take(self, fetched: Fetched) -> None:

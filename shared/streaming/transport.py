@@ -40,7 +40,8 @@ SHORTEST_WAIT_MS = 40
 LONGEST_WAIT_MS = 160
 """How long a fetch that finds nothing waits: twice as long each time. The embedded broker does not wake for new records: it looks again
 after half of this."""
-PAUSE_SECONDS = 0.04
+SHORTEST_PAUSE_SECONDS = 0.04
+LONGEST_PAUSE_SECONDS = 0.25
 """After a fetch that brought something: a fetch costs broker and worker two milliseconds of processor, however little it brings."""
 
 
@@ -134,11 +135,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         self._drained_to: dict[aiokafka.TopicPartition, int] = {}
+        self.pause_seconds = SHORTEST_PAUSE_SECONDS
         await super().on_start()
         transport: BatchTransport = self.transport
         consumer = self._ensure_consumer()
         consumer._fetcher._records = WholeFetches(consumer._fetcher._records)
-        _fetch_in_moderation(consumer._fetcher)
+        self._fetch_in_moderation(consumer._fetcher)
         coordinator = consumer._coordinator
         _renew_with_each_heartbeat(coordinator, transport.lease)
         _leave_from_generation_zero_too(coordinator)
@@ -149,6 +151,25 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             drained[ensure_TP(tp)] = Drained(self._drained_to.get(tp, records[0].offset), records)
             self._drained_to[tp] = records[-1].offset + 1
         return drained
+
+    def _fetch_in_moderation(self, fetcher: Any) -> None:
+        """What comes soon after something else comes with what follows it; where nothing comes, it is asked for ever more seldom."""
+        fetch = fetcher._proc_fetch_request
+        not_before: dict[Any, float] = {}
+
+        @functools.wraps(fetch)
+        async def fetching(assignment: Any, node: Any, request: Any) -> bool:
+            try:
+                await asyncio.sleep(not_before.get(node, 0.0) - monotonic())
+            except asyncio.CancelledError:
+                # As fetching itself does: whoever cancels it waits for it.
+                return False
+            has_news: bool = await fetch(assignment, node, request)
+            not_before[node] = monotonic() + self.pause_seconds if has_news else 0.0
+            fetcher._fetch_max_wait_ms = SHORTEST_WAIT_MS if has_news else min(2 * fetcher._fetch_max_wait_ms, LONGEST_WAIT_MS)
+            return has_news
+
+        fetcher._proc_fetch_request = fetching
 
     def look_again(self) -> None:
         """A partition may be read again whose records may have come long ago: whoever waits for records in this thread shall see them.
@@ -240,26 +261,6 @@ def _from(records: list[Any], offset: int) -> list[Any]:
     return records if records and records[0].offset >= offset else [record for record in records if record.offset >= offset]
 
 
-def _fetch_in_moderation(fetcher: Any) -> None:
-    """What comes soon after something else comes together with what follows it; where nothing comes, it is asked for ever more seldom."""
-    fetch = fetcher._proc_fetch_request
-    not_before: dict[Any, float] = {}
-
-    @functools.wraps(fetch)
-    async def fetching(assignment: Any, node: Any, request: Any) -> bool:
-        try:
-            await asyncio.sleep(not_before.get(node, 0.0) - monotonic())
-        except asyncio.CancelledError:
-            # As fetching itself does: whoever cancels it waits for it.
-            return False
-        has_news: bool = await fetch(assignment, node, request)
-        not_before[node] = monotonic() + PAUSE_SECONDS if has_news else 0.0
-        fetcher._fetch_max_wait_ms = SHORTEST_WAIT_MS if has_news else min(2 * fetcher._fetch_max_wait_ms, LONGEST_WAIT_MS)
-        return has_news
-
-    fetcher._proc_fetch_request = fetching
-
-
 def _renew_with_each_heartbeat(coordinator: Any, lease: Lease) -> None:
     beat = coordinator._do_heartbeat
 
@@ -308,6 +309,10 @@ class BatchConsumer(driver.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[FoldedRecord]]:  # noqa: ASYNC109 - Faust's
         return fold(self._ledger, await super()._getmany(active_partitions, timeout))
+
+    def pause_between_fetches(self, seconds: float) -> None:
+        """Have about so long between two fetches that bring something, within bounds."""
+        self._thread.pause_seconds = min(max(seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Faust's, which lets a partition be read again whose queue was full, but does not wake the thread that waits for records."""

@@ -33,8 +33,6 @@ DRAIN_SECONDS = 20.0
 OPEN_AT_ONCE = 4
 BUFFERED_BATCHES = 8
 TIMER_FAILURES = 10
-RESTS = 2
-"""While what was fetched is handled and as long again nothing is fetched: the slower everything is, the more comes together."""
 
 TopicIds = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -136,7 +134,7 @@ class StreamLoop:
             for fetched in joined(waiting, self._service.batch_records):
                 async with self._taking:
                     await self._take(fetched)
-            self.consumer.pause_between_fetches(RESTS * (monotonic() - began))
+            self.consumer.rest_after(monotonic() - began, sum(len(fetched.records) for fetched in waiting))
             event.ack()
 
     async def _take(self, fetched: Fetched) -> None:

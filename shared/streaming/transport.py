@@ -42,7 +42,11 @@ LONGEST_WAIT_MS = 160
 after half of this."""
 SHORTEST_PAUSE_SECONDS = 0.04
 LONGEST_PAUSE_SECONDS = 0.25
-"""After a fetch that brought something: a fetch costs broker and worker two milliseconds of processor, however little it brings."""
+RESTS = 2
+"""After a fetch that brought little nothing is fetched for so many times as long as it took to handle what came before, within bounds:
+the slower everything is, the more comes together. A fetch costs broker and worker two milliseconds of processor, whatever it brings."""
+MANY_RECORDS = 2000
+"""Beside so many, what a fetch and a batch cost by themselves is nothing."""
 
 
 class Group(Protocol):
@@ -310,9 +314,10 @@ class BatchConsumer(driver.Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[FoldedRecord]]:  # noqa: ASYNC109 - Faust's
         return fold(self._ledger, await super()._getmany(active_partitions, timeout))
 
-    def pause_between_fetches(self, seconds: float) -> None:
-        """Have about so long between two fetches that bring something, within bounds."""
-        self._thread.pause_seconds = min(max(seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    def rest_after(self, seconds: float, record_count: int) -> None:
+        """So many records took so long. Where they are few, nothing is fetched for longer than that; where many wait, at once."""
+        pause = min(max(RESTS * seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        self._thread.pause_seconds = pause if record_count < MANY_RECORDS else 0.0
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Faust's, which lets a partition be read again whose queue was full, but does not wake the thread that waits for records."""

@@ -92,6 +92,11 @@ def fold(ledger: Ledger, drained: Mapping[TP, Drained]) -> dict[TP, list[FoldedR
     return folded
 
 
+def pause_after(seconds: float, record_count: int) -> float:
+    """How long nothing is fetched where so many records took so long: longer than that for few, not at all where many wait."""
+    return min(max(RESTS * seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if record_count < MANY_RECORDS else 0.0
+
+
 class FoldedSchema(Schema):
     """Nothing to decode: the value is handed on as it is."""
 
@@ -315,9 +320,8 @@ class BatchConsumer(driver.Consumer):
         return fold(self._ledger, await super()._getmany(active_partitions, timeout))
 
     def rest_after(self, seconds: float, record_count: int) -> None:
-        """So many records took so long. Where they are few, nothing is fetched for longer than that; where many wait, at once."""
-        pause = min(max(RESTS * seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
-        self._thread.pause_seconds = pause if record_count < MANY_RECORDS else 0.0
+        """Have a pause after the next fetch that brings something: so many records took so long."""
+        self._thread.pause_seconds = pause_after(seconds, record_count)
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Faust's, which lets a partition be read again whose queue was full, but does not wake the thread that waits for records."""

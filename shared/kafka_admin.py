@@ -24,6 +24,10 @@ from shared.streaming.records import Headers, StoredRecord
 REQUEST_TIMEOUT_MS = 10_000
 BOOTSTRAP_TIMEOUT_MS = 3_000
 FETCH_WAIT_MS = 25
+FOLLOW_PAUSE_SECONDS = 0.1
+"""After news of a topic that is followed: what comes meanwhile comes together, and the broker is asked ten times a second at most."""
+LINGER_MS = 50
+"""How long what is sent waits for company, unless it is flushed: a request costs more than what it carries."""
 
 
 class KafkaAdminError(OperatorError):
@@ -319,10 +323,13 @@ def follow_topic(
             consumer.seek(at, end)
         ready()
         while not until():
-            for at, records in consumer.poll(timeout_ms=100).items():
+            news = consumer.poll(timeout_ms=100)
+            for at, records in news.items():
                 for found in records:
                     stored = StoredRecord(found.offset, found.timestamp, found.key, found.value, tuple(found.headers))
                     yield TopicRecord(at.partition, stored)
+            if news:
+                time.sleep(FOLLOW_PAUSE_SECONDS)
 
 
 def read_topic(bootstrap: str, topic: Topic, idle_seconds: float = 10.0) -> Iterator[TopicRecord]:
@@ -346,7 +353,7 @@ def read_topic(bootstrap: str, topic: Topic, idle_seconds: float = 10.0) -> Iter
 class Sender:
     """Sends records to any topic; `flush` returns when the broker acknowledged all of them. For operators, tools and the demo's tills."""
 
-    def __init__(self, bootstrap: str, linger_ms: int = 5) -> None:
+    def __init__(self, bootstrap: str, linger_ms: int = LINGER_MS) -> None:
         try:
             # Idempotent: a retry after a lost answer must not put one sale into the log twice, or in another order.
             self._producer = KafkaProducer(

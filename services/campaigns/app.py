@@ -7,7 +7,7 @@ from functools import partial
 
 from services.campaigns.api import create_router
 from services.campaigns.audit import LedgerAudit
-from services.campaigns.handlers.facts import on_products, on_scores
+from services.campaigns.handlers.facts import Strangers, on_products, on_scores
 from services.campaigns.handlers.loyalty import Posting, on_customer_events
 from services.campaigns.handlers.offers import Offering, on_customers, on_deliveries, on_segment_changes
 from services.campaigns.holder import CampaignsHolder
@@ -63,7 +63,7 @@ def build(
             CUSTOMER_EVENTS: partial(on_customer_events, posting=posting, advance=partitions.advance),
             CUSTOMERS: partial(on_customers, offering=offering),
             SEGMENT_CHANGES: partial(on_segment_changes, offering=offering),
-            SCORES: on_scores,
+            SCORES: partial(on_scores, strangers=Strangers()),
             DELIVERIES: on_deliveries,
             PRODUCTS: on_products,
             PRIVACY: answer_privacy("campaigns", CampaignsHolder(), publisher.publish, letters),

@@ -32,7 +32,8 @@ from shared.streaming import records
 from shared.streaming.errors import Unavailable
 from shared.streaming.records import Publish
 
-DUE_AT_ONCE = 256
+DUE_AT_ONCE, DUE_AT_LEAST = 256, 32
+"""What there is no time for is asked about again: the next look takes half as many, and twice as many once all of them went."""
 LONG_LOOK_SECONDS = 0.05
 RESTS = 5
 """After a long look for what is due the database has this many times as long for others: a look costs more the more is waiting."""
@@ -66,19 +67,21 @@ class Outbox:
         self._reported: list[str] = []
         self._paused_until = -inf
         self._looks_from = -inf
+        self._due_at_once = DUE_AT_ONCE
         self._pause_seconds = 0.0
 
     async def send_due(self) -> None:
         """Send what the clock has reached, a little at a time."""
         if self._owned.numbers and not self._is_paused() and monotonic() >= self._looks_from:
             now, began = _to_milliseconds(self._clock.now()), monotonic()
-            due = await in_store(message_store.due, frozenset(self._owned.numbers), now, _wall(), DUE_AT_ONCE)
+            due = await in_store(message_store.due, frozenset(self._owned.numbers), now, _wall(), self._due_at_once)
             if (took := monotonic() - began) > LONG_LOOK_SECONDS:
                 self._looks_from = monotonic() + RESTS * took
-            await self.send(await self._passing(due), TIMER_SECONDS)
+            all_went = await self.send(await self._passing(due), TIMER_SECONDS)
+            self._due_at_once = min(2 * self._due_at_once, DUE_AT_ONCE) if all_went else max(self._due_at_once // 2, DUE_AT_LEAST)
 
-    async def send(self, messages: Sequence[Message], seconds: float = HANDLER_SECONDS) -> None:
-        """Bring messages through the gate and out. What there is no time for, or no mail server, stays due for `send_due`."""
+    async def send(self, messages: Sequence[Message], seconds: float = HANDLER_SECONDS) -> bool:
+        """Bring messages through the gate and out. False where some stay due for `send_due`: no time was left, or the server is away."""
         await self._settle()
         until = monotonic() + seconds
         # The outcomes of one slice are written while the next is under way: caps count what is claimed, so they need not wait for them.
@@ -86,12 +89,13 @@ class Outbox:
         try:
             for now, some in self._slices(messages):
                 if self._is_paused() or monotonic() > until:
-                    return
+                    return False
                 await self._send_slice(some, now)
                 await settling
                 settling = asyncio.create_task(self._settle())
         finally:
             await settling
+        return True
 
     async def tidy(self) -> None:
         """Close what a dead process left in the middle of sending, and publish every outcome that is not published."""

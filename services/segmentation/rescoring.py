@@ -95,7 +95,8 @@ class Rescoring:
             self._known, self._known_since = owners, time.monotonic()
         if now_ms <= 0 or not owners or time.monotonic() - self._known_since < self._calm_seconds:
             return False
-        if time.monotonic() - self._finished < self._calm_seconds / 4:
+        if time.monotonic() - self._finished < self._calm_seconds:
+            # In a replay days pass faster than anybody looks.
             return False
         due = self._worker.has_something_new() or (self._waits_for_market() and self._worker.markets.is_whole_with(self._worker.owned))
         if owners == self._done and not due and now_ms - self._begun_ms < self._pause_ms():

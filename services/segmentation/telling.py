@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from services.segmentation import metrics
-from services.segmentation.domain.arrays import hex_from_ids
+from services.segmentation.domain.arrays import Integers, hex_from_ids
 from services.segmentation.domain.scoring import told_signature
 from services.segmentation.news import score_messages
 from services.segmentation.owned import Owned
@@ -26,25 +26,35 @@ class ScoreTelling:
     async def tick(self) -> None:
         """Publish what is waiting, up to a portion."""
         room, waiting = PORTION, 0
-        for owned in list(self._worker.owned.values()):
+        portion: list[tuple[Owned, Integers]] = []
+        for owned in self._worker.owned.values():
             rows = np.flatnonzero(owned.state.unpublished[: owned.state.count])
             waiting += len(rows)
             if room > 0 and len(rows):
-                await self._tell(owned, rows[:room])
+                portion.append((owned, rows[:room]))
                 room -= len(rows)
+        await self._tell(portion)
         metrics.SCORES_WAITING.set(max(waiting - PORTION, 0))
 
-    async def _tell(self, owned: Owned, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        worker, state, ask = self._worker, owned.state, self._worker.ask()
-        if not ask.is_as(owned.told_by):
-            # The read model may have them by what was asked before, and re-scoring compares with what is told alone.
-            owned.told_by = ask
-            owned.mark_moved(np.flatnonzero(state.unpublished[: state.count]))
-        customers = [(seen, seen.view(ask).scores) for seen in owned.customers(rows)]
-        messages = [Message(each.encode(), None) for each in hex_from_ids(state.ids[rows[state.merged.absorbed(rows)]])]
-        for seen, scores in customers:
+    async def _tell(self, portion: list[tuple[Owned, Integers]]) -> None:
+        """All partitions' together: a request to the broker costs more than what it carries."""
+        worker, ask = self._worker, self._worker.ask()
+        for owned, _ in portion:
+            if not ask.is_as(owned.told_by):
+                # The read model may have them by what was asked before, and re-scoring compares with what is told alone.
+                owned.told_by = ask
+                owned.mark_moved(np.flatnonzero(owned.state.unpublished[: owned.state.count]))
+        customers = [(owned, seen, seen.view(ask).scores) for owned, rows in portion for seen in owned.customers(rows)]
+        messages = [
+            Message(each.encode(), None)
+            for owned, rows in portion
+            for each in hex_from_ids(owned.state.ids[rows[owned.state.merged.absorbed(rows)]])
+        ]
+        for _, seen, scores in customers:
             messages += score_messages(seen.state, scores, worker.model.name, worker.now())
-        await worker.publisher.publish(SCORES, messages)
-        for seen, scores in customers:
-            state.told[seen.rows] = told_signature(scores)
-        state.unpublished[rows] = False
+        if messages:
+            await worker.publisher.publish(SCORES, messages)
+        for owned, seen, scores in customers:
+            owned.state.told[seen.rows] = told_signature(scores)
+        for owned, rows in portion:
+            owned.state.unpublished[rows] = False

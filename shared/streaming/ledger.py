@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from shared.streaming.records import Batch, Record
@@ -41,6 +41,31 @@ class Fetched:
     def batch(self) -> Batch:
         """What a handler receives."""
         return Batch(self.reading.topic, self.reading.topic_id, self.reading.partition, self.records)
+
+
+def joined(waiting: Iterable[Fetched], record_count: int) -> list[Fetched]:
+    """In the order of each partition's first: what follows on what was fetched of a partition before goes with it, up to so many records.
+
+    What costs a batch, whatever its size, is not paid for each of several that wait.
+    """
+    chains: dict[Partition, list[list[Fetched]]] = {}
+    for each in waiting:
+        chain = chains.setdefault((each.reading.topic, each.reading.partition), [])
+        if chain and _goes_with(chain[-1], each, record_count):
+            chain[-1].append(each)
+        else:
+            chain.append([each])
+    return [_one_of(parts) for chain in chains.values() for parts in chain]
+
+
+def _goes_with(parts: Sequence[Fetched], each: Fetched, record_count: int) -> bool:
+    last = parts[-1]
+    follows = last.reading is each.reading and last.epoch == each.epoch and last.records[-1].offset + 1 == each.follows
+    return follows and sum(len(part.records) for part in parts) + len(each.records) <= record_count
+
+
+def _one_of(parts: Sequence[Fetched]) -> Fetched:
+    return replace(parts[0], records=[record for part in parts for record in part.records]) if len(parts) > 1 else parts[0]
 
 
 class Ledger:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import faust
@@ -16,7 +17,7 @@ from shared.logs import where
 from shared.service import OpenedPartition, Service, Timer
 from shared.streaming.errors import Stuck, Unavailable
 from shared.streaming.leaving import EXIT_LOST, EXIT_STUCK, Lease, leave
-from shared.streaming.ledger import Fetched, Ledger, Partition
+from shared.streaming.ledger import Fetched, Ledger, Partition, joined
 from shared.streaming.metrics import OPENING, RETRIES, TIMER_SECONDS
 from shared.streaming.parking import Parking, ParkLimit
 from shared.streaming.progress import Progress
@@ -129,8 +130,11 @@ class StreamLoop:
 
     async def _consume(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            async with self._taking:
-                await self._take(event.value)
+            began, waiting = monotonic(), [event.value, *taken_from(stream.channel.queue)]
+            for fetched in joined(waiting, self._service.batch_records):
+                async with self._taking:
+                    await self._take(fetched)
+            self.consumer.rest_after(monotonic() - began, sum(len(fetched.records) for fetched in waiting))
             event.ack()
 
     async def _take(self, fetched: Fetched) -> None:
@@ -271,6 +275,13 @@ class StreamLoop:
                 RETRIES.labels("timer").inc()
                 log.error("a timer failed: %s", where(failure))
         leave(EXIT_STUCK, f"a timer failed {failures} times in a row")
+
+
+def taken_from(queue: Any) -> Iterator[Fetched]:
+    """What waits in a queue of Faust's, which is told that it is empty: all partitions may be read again."""
+    while not queue.empty():
+        yield queue.get_nowait().value
+    queue.maybe_endorse_pressure_drop()
 
 
 class BatchApp(faust.App):

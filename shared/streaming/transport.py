@@ -6,6 +6,7 @@ acknowledges events that it skips, that failed, and whatever precedes a later ac
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 from collections import OrderedDict
@@ -35,11 +36,17 @@ FETCH_BYTES_PER_RECORD = 400
 """What a partition's fetch may bring, and so how large a batch may be, follows from how many records it should have; the broker rounds up
 to whole batches of its own."""
 MAX_FETCH_BYTES = 16 * 1024 * 1024
-BUSY_WAIT_MS = 15
-IDLE_WAIT_MS = 150
-"""How long a fetch that finds nothing waits. The embedded broker does not wake for new records: it looks again after half of this."""
-BUSY_SECONDS = 2.0
-BUSY_POLL_SECONDS = 0.02
+SHORTEST_WAIT_MS = 40
+LONGEST_WAIT_MS = 160
+"""How long a fetch that finds nothing waits: twice as long each time. The embedded broker does not wake for new records: it looks again
+after half of this."""
+SHORTEST_PAUSE_SECONDS = 0.04
+LONGEST_PAUSE_SECONDS = 0.25
+RESTS = 2
+"""After a fetch that brought little nothing is fetched for so many times as long as it took to handle what came before, within bounds:
+the slower everything is, the more comes together. A fetch costs broker and worker two milliseconds of processor, whatever it brings."""
+MANY_RECORDS = 2000
+"""Beside so many, what a fetch and a batch cost by themselves is nothing."""
 
 
 class Group(Protocol):
@@ -85,6 +92,11 @@ def fold(ledger: Ledger, drained: Mapping[TP, Drained]) -> dict[TP, list[FoldedR
     return folded
 
 
+def pause_after(seconds: float, record_count: int) -> float:
+    """How long nothing is fetched where so many records took so long: longer than that for few, not at all where many wait."""
+    return min(max(RESTS * seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if record_count < MANY_RECORDS else 0.0
+
+
 class FoldedSchema(Schema):
     """Nothing to decode: the value is handed on as it is."""
 
@@ -122,7 +134,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
             max_partition_fetch_bytes=batch_records * FETCH_BYTES_PER_RECORD,
             fetch_max_bytes=MAX_FETCH_BYTES,
-            fetch_max_wait_ms=IDLE_WAIT_MS,
+            fetch_max_wait_ms=LONGEST_WAIT_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
@@ -132,31 +144,53 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         self._drained_to: dict[aiokafka.TopicPartition, int] = {}
-        self._busy_until = 0.0
+        self.pause_seconds = SHORTEST_PAUSE_SECONDS
         await super().on_start()
         transport: BatchTransport = self.transport
         consumer = self._ensure_consumer()
         consumer._fetcher._records = WholeFetches(consumer._fetcher._records)
+        self._fetch_in_moderation(consumer._fetcher)
         coordinator = consumer._coordinator
         _renew_with_each_heartbeat(coordinator, transport.lease)
         _leave_from_generation_zero_too(coordinator)
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, timeout: float | None = None, **_: Any) -> dict[TP, Drained]:  # noqa: ASYNC109 - Faust's
         drained: dict[TP, Drained] = {}
-        if monotonic() < self._busy_until:
-            # Faust lets a partition whose queue was full be read again, and does not wake us for it.
-            timeout = BUSY_POLL_SECONDS
         for tp, records in (await super()._fetch_records(consumer, active_partitions, timeout, None)).items():
             drained[ensure_TP(tp)] = Drained(self._drained_to.get(tp, records[0].offset), records)
             self._drained_to[tp] = records[-1].offset + 1
-        self._hurry(bool(drained))
         return drained
 
-    def _hurry(self, busy: bool) -> None:
-        """While records come, ask more often: at rest, asking costs more than it brings."""
-        now = monotonic()
-        self._busy_until = now + BUSY_SECONDS if busy else self._busy_until
-        self._ensure_consumer()._fetcher._fetch_max_wait_ms = BUSY_WAIT_MS if now < self._busy_until else IDLE_WAIT_MS
+    def _fetch_in_moderation(self, fetcher: Any) -> None:
+        """What comes soon after something else comes with what follows it; where nothing comes, it is asked for ever more seldom."""
+        fetch = fetcher._proc_fetch_request
+        not_before: dict[Any, float] = {}
+
+        @functools.wraps(fetch)
+        async def fetching(assignment: Any, node: Any, request: Any) -> bool:
+            try:
+                await asyncio.sleep(not_before.get(node, 0.0) - monotonic())
+            except asyncio.CancelledError:
+                # As fetching itself does: whoever cancels it waits for it.
+                return False
+            has_news: bool = await fetch(assignment, node, request)
+            not_before[node] = monotonic() + self.pause_seconds if has_news else 0.0
+            fetcher._fetch_max_wait_ms = SHORTEST_WAIT_MS if has_news else min(2 * fetcher._fetch_max_wait_ms, LONGEST_WAIT_MS)
+            return has_news
+
+        fetcher._proc_fetch_request = fetching
+
+    def look_again(self) -> None:
+        """A partition may be read again whose records may have come long ago: whoever waits for records in this thread shall see them.
+
+        May be called from any thread.
+        """
+        self.thread_loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        fetcher = self._ensure_consumer()._fetcher
+        for waiter in fetcher._fetch_waiters:
+            fetcher._notify(waiter)
 
     async def committed_or_first(self, topic: str, partition: int) -> int:
         """Where the group would go on reading."""
@@ -284,6 +318,15 @@ class BatchConsumer(driver.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[FoldedRecord]]:  # noqa: ASYNC109 - Faust's
         return fold(self._ledger, await super()._getmany(active_partitions, timeout))
+
+    def rest_after(self, seconds: float, record_count: int) -> None:
+        """Have a pause after the next fetch that brings something: so many records took so long."""
+        self._thread.pause_seconds = pause_after(seconds, record_count)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Faust's, which lets a partition be read again whose queue was full, but does not wake the thread that waits for records."""
+        super().on_buffer_drop(tp)
+        self._thread.look_again()
 
     async def committed_or_first(self, topic: str, partition: int) -> int:
         """See the thread's."""

@@ -150,11 +150,19 @@ def replay(guard: Guard, history: History, demo: DemoOptions) -> Replayed:
         tills.replay(on_progress)
     settled = wait_until_quiet(up, SETTLE_SECONDS, tick=guard.check)
     say("a day passes, so that what was put off until morning is decided ...")
-    for _ in range(DAY_HOURS // STEP_HOURS):
-        _advance(up, STEP_HOURS)
-        wait_until_quiet(up, SETTLE_SECONDS, tick=guard.check)
-    wait_until_quiet(up, SETTLE_SECONDS, also=lambda: is_decided(up), tick=guard.check)
+    pass_a_day(up, SETTLE_SECONDS, tick=guard.check)
     return Replayed(len(history.people) + len(history.moments), settled - began, tills.flight.latencies_ms)
+
+
+def pass_a_day(up: dict[str, Any], timeout_seconds: float, tick: Callable[[], None] = lambda: None) -> None:
+    """Return when a day has passed and every offer is decided: one that was made in its last night waits for the next morning."""
+    steps = DAY_HOURS // STEP_HOURS
+    for step in range(2 * steps - 1):
+        if step >= steps and is_decided(up):
+            break
+        _advance(up, STEP_HOURS)
+        wait_until_quiet(up, timeout_seconds, tick=tick)
+    wait_until_quiet(up, timeout_seconds, also=lambda: is_decided(up), tick=tick)
 
 
 def _advance(up: dict[str, Any], hours: int) -> None:

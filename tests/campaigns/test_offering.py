@@ -18,7 +18,7 @@ from shared.contracts.topics import CUSTOMERS, DELIVERIES, OFFERS, SEGMENT_CHANG
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Batch, Message
-from tests.campaigns.world import NOON, World, profile
+from tests.campaigns.world import NOON, SOME_SCORES, World, profile
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +45,21 @@ async def test_a_newly_known_customer_is_welcomed_once(world: World) -> None:
     (record, *_) = world.bus.records(OFFERS)
     assert record.key == profile(TREATED).encode()
     assert Event[OfferDecided].model_validate_json(record.value or b"").data.offer_id == offer["_id"]
+
+
+async def test_a_welcome_keeps_the_scores_that_were_told_before_the_customer_and_later_ones_are_not_kept(world: World) -> None:
+    await world.bus.start()
+    await world.score(TREATED)
+    await world.bus.settle()
+    await world.know(TREATED)
+    await world.bus.settle()
+    (offer,) = world.offers(program="welcome")
+    assert offer["score"]["risk"] == SOME_SCORES.risk
+    assert [kept["_id"] for kept in world.database["scores"].find()] == [profile(TREATED)]
+    world.database["scores"].delete_many({})
+    await world.score(TREATED)
+    await world.bus.settle()
+    assert list(world.database["scores"].find()) == []
 
 
 async def test_a_customer_known_for_long_is_not_welcomed(world: World) -> None:

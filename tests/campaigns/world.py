@@ -15,15 +15,15 @@ from shared.contracts.customers import CustomerPublished
 from shared.contracts.deliveries import DeliveryRecorded
 from shared.contracts.envelope import EventData, derived_id, envelope
 from shared.contracts.purchases import PurchaseLine, PurchaseRecorded, PurchaseRefunded
-from shared.contracts.scores import Cause, Scores, SegmentEntered, SegmentLeft
-from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, LOYALTY, OFFERS, SEGMENT_CHANGES, Topic
+from shared.contracts.scores import Cause, Scores, ScoresComputed, SegmentEntered, SegmentLeft
+from shared.contracts.topics import CUSTOMER_EVENTS, CUSTOMERS, DELIVERIES, LOYALTY, OFFERS, SCORES, SEGMENT_CHANGES, Topic
 from shared.service import Service
 from shared.streaming.memory import MemoryBus
 from shared.streaming.partitions import partition_for
 from shared.streaming.records import Message, Position, Record, StoredRecord, origin_header
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SCORES = Scores(
+SOME_SCORES = Scores(
     recency_days=90, frequency=4, monetary_minor=2500, rfm_cell="at_risk", value_class="A", buys_again=0.2, risk=0.8,
     risk_band="leaving", expected_value_minor=9000, value_at_risk_minor=7200, reasons=("overdue",), model="shipped",
 )  # fmt: skip
@@ -116,13 +116,19 @@ class World:
     async def enter(self, number: int, segment: str, change_number: int, at: datetime = NOON, cause: Cause = "event") -> None:
         """Segmentation publishes an entry."""
         data = SegmentEntered(
-            customer_id=profile(number), segment=segment, change_number=change_number, caused_at=at, cause=cause, scores=SCORES
+            customer_id=profile(number), segment=segment, change_number=change_number, caused_at=at, cause=cause, scores=SOME_SCORES
         )  # fmt: skip
         await self._say(SEGMENT_CHANGES, number, f"{number}-{segment}-{change_number}", data, at)
 
+    async def score(self, number: int) -> None:
+        """Segmentation publishes a customer's scores."""
+        await self._say(
+            SCORES, number, f"scores-{number}", ScoresComputed(customer_id=profile(number), as_of=NOON, scores=SOME_SCORES), NOON
+        )
+
     async def leave(self, number: int, segment: str, change_number: int, at: datetime = NOON) -> None:
         """Segmentation publishes that a customer left."""
-        data = SegmentLeft(customer_id=profile(number), segment=segment, change_number=change_number, caused_at=at, scores=SCORES)
+        data = SegmentLeft(customer_id=profile(number), segment=segment, change_number=change_number, caused_at=at, scores=SOME_SCORES)
         await self._say(SEGMENT_CHANGES, number, f"{number}-{segment}-{change_number}", data, at)
 
     async def deliver(self, offer_id: str, number: int, outcome: str, reason: str | None = None, program: str = "win_back") -> None:

@@ -17,10 +17,10 @@ import pytest
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
 from shared.kafka_admin import sender
 from stack import dead_letters
-from stack.clocks import advance_clocks
 from stack.demo.history import complete_journey
 from stack.demo.quiet import has_passed, wait_until_quiet
 from stack.demo.report import Replayed, collect, differences, is_decided, is_known
+from stack.demo.run import pass_a_day
 from stack.demo.tills import Tills, introduce
 from stack.http import ServiceAway, ask
 from tests.conftest import TEST_BROKER
@@ -108,11 +108,8 @@ def test_sending_everything_again_changes_nothing(system, up, history):
 
 
 def test_a_day_decides_what_waited_for_the_morning(system, up, history):
-    for _ in range(3):
-        advance_clocks(up, 8 * 3600)
-        wait_until_quiet(up, PATIENCE_SECONDS)
     # A message that was being sent when its process was killed is decided when its lease ends.
-    wait_until_quiet(up, PATIENCE_SECONDS, also=lambda: is_decided(up))
+    pass_a_day(up, PATIENCE_SECONDS)
     offers = ask(f"{up['services']['campaigns']}/v1/reports/offers")
     assert offers["pending"] == 0
     assert offers["sent"] > 0

@@ -1,4 +1,4 @@
-"""Read models of what others decide: customers' scores and products."""
+"""Read models of what others decide: products, and scores of customers who are not known yet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.mongo import find_by
 
 
 class ScoreDocument(Document):
-    """A customer's newest scores."""
+    """The newest scores of a customer who was not known when they were told."""
 
     meta: ClassVar = {"collection": "scores", "db_alias": "campaigns", "auto_create_index": False}
 
@@ -34,7 +34,7 @@ class ProductDocument(Document):
 
 
 def save_scores(documents: Mapping[str, dict[str, Any]], gone: Collection[str]) -> None:
-    """Keep the newest scores of each customer."""
+    """Keep these scores."""
     _replace(ScoreDocument._get_collection(), documents, gone)
 
 
@@ -44,7 +44,7 @@ def save_products(documents: Mapping[str, dict[str, Any]], gone: Collection[str]
 
 
 def scores_of(customers: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The newest scores of each customer that has any."""
+    """The scores kept of each customer that has any."""
     return {each["_id"]: each["scores"] for each in find_by(ScoreDocument._get_collection(), customers, {"scores": 1})}
 
 

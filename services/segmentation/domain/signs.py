@@ -96,8 +96,10 @@ def narrower_basket(state: CustomerState, rows: Integers, day: int) -> Floats:
 def email_silence(state: CustomerState, rows: Integers, day: int) -> Floats:
     """How many mails of twelve weeks were all left unopened, from 0 (too few, or one was opened) towards 1."""
     sent = _done(state, rows, day, _RECENT_WEEKS, EMAIL_SENT)
-    seen = _done(state, rows, day, _RECENT_WEEKS, EMAIL_OPENED, EMAIL_CLICKED)
-    return np.where((sent >= _MAILS_THAT_SAY_SOMETHING) & (seen == 0), sent / (sent + _MAILS_THAT_SAY_SOMETHING), 0.0)
+    silence = np.where(sent >= _MAILS_THAT_SAY_SOMETHING, sent / (sent + _MAILS_THAT_SAY_SOMETHING), 0.0)
+    asked = np.flatnonzero(silence)
+    silence[asked] *= _done(state, rows[asked], day, _RECENT_WEEKS, EMAIL_OPENED, EMAIL_CLICKED) == 0
+    return silence
 
 
 def _done(state: CustomerState, rows: Integers, day: int, weeks: int, *names: str) -> Integers:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from prometheus_client import REGISTRY
 
-from shared.streaming.ledger import Ledger
+from shared.streaming.ledger import Ledger, joined
 from shared.streaming.records import StoredRecord
 from shared.streaming.transport import Drained, fold
 from shared.streaming.watching import Lag
@@ -96,3 +96,27 @@ def test_lag_in_seconds_is_the_age_of_the_oldest_unsettled_record_and_nothing_wh
     ledger.close("lagging", 0)
     lag.look(ledger.readings(), ends, now=162.0)
     assert _lag("messages", 0) is None
+
+
+def test_what_waits_of_one_partition_is_one_batch_if_it_follows_up_to_so_many_records() -> None:
+    ledger = Ledger()
+    for partition in (0, 1):
+        ledger.open("t", "id", partition, 0)
+    parts = [(0, 0, records(0, 2)), (1, 0, records(0, 1)), (0, 2, records(2, 3)), (1, 1, records(3, 1)), (0, 5, records(5, 2))]
+    waiting = [fetched for part in parts if (fetched := ledger.fetch("t", *part)) is not None]
+    whole = joined(waiting, 5)
+    assert [(each.reading.partition, each.follows, [record.offset for record in each.records]) for each in whole] == [
+        (0, 0, [0, 1, 2, 3, 4]),
+        (0, 5, [5, 6]),
+        (1, 0, [0, 3]),
+    ]
+
+
+def test_what_was_lost_on_the_way_or_fetched_before_a_rewind_is_joined_to_nothing() -> None:
+    ledger = Ledger()
+    reading = ledger.open("t", "id", 0, 0)
+    waiting = [ledger.fetch("t", 0, 0, records(0, 2)), ledger.fetch("t", 0, 4, records(4, 2))]
+    ledger.rewind(reading)
+    waiting.append(ledger.fetch("t", 0, 6, records(6, 1)))
+    there = [each for each in waiting if each is not None]
+    assert joined(there, 100) == there

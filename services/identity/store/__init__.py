@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.identity.store.consent_texts import ConsentTextDocument
-from services.identity.store.customers import ConsentDocument, CustomerDocument
+from services.identity.store.customers import ConsentDocument, CustomerDocument, MentionDocument
 from services.identity.store.graves import ErasureCountDocument, EventGraveDocument, GraveDocument
 from services.identity.store.keys import KeysDocument
 from services.identity.store.merges import LastNumberDocument, MergeDocument
@@ -16,7 +16,7 @@ from services.identity.store.timeline import EventDocument, SliceDocument
 
 DATABASE = "identity"
 DOCUMENTS = (
-    ReferenceDocument, ProfileDocument, CustomerDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
+    ReferenceDocument, ProfileDocument, CustomerDocument, MentionDocument, NameDocument, ConsentDocument, EventDocument, SliceDocument,
     OutcomeDocument, MergeDocument, LastNumberDocument, CommittedDocument, LogDocument, PublishedDocument, KeysDocument,
     ConsentTextDocument, GraveDocument, EventGraveDocument, ErasureCountDocument,
     PrivacyRequestDocument, PrivacyAnswerDocument, ArchiveDocument,

@@ -23,12 +23,7 @@ class CustomerDocument(me.Document):
     All that reaches a person, or names one, is in `contact` and nowhere else here.
     """
 
-    meta = {  # noqa: RUF012 - mongoengine's way
-        "db_alias": "identity",
-        "collection": "customers",
-        "auto_create_index": False,
-        "indexes": [{"fields": ["contact.elsewhere.reference"], "sparse": True}],
-    }
+    meta = {"db_alias": "identity", "collection": "customers", "auto_create_index": False}  # noqa: RUF012 - mongoengine's way
 
     customer_id = me.StringField(primary_key=True)
     version = me.IntField(required=True)
@@ -61,6 +56,20 @@ class ConsentDocument(me.Document):
     method = me.StringField()
     place = me.StringField()
     evidence = me.StringField()
+
+
+class MentionDocument(me.Document):
+    """That a customer's document says something of a reference that is another's: the way to it when that one is erased.
+
+    Written before the customer. A collection of its own, because an index of customers would cost each of them as much as all the rest
+    of its writing, and hardly any says such a thing.
+    """
+
+    meta = {"db_alias": "identity", "collection": "mentions", "auto_create_index": False, "indexes": ["reference", "customer"]}  # noqa: RUF012
+
+    mention_id = me.StringField(primary_key=True)
+    reference = me.StringField(required=True)
+    customer = me.StringField(required=True)
 
 
 def _customers() -> Any:
@@ -99,6 +108,7 @@ def save(states: Sequence[CustomerState]) -> bool:
     """Store each as the version after the one it was read with; False where another process was faster with some."""
     if not states:
         return True
+    insert_new(collection_of(MentionDocument), [each for state in states for each in _mentions(state)])
     writes = [_write(state) for state in states]
     done: list[BulkWriteResult] = []
     taken = refused_as_duplicates(lambda: done.append(_customers().bulk_write(writes, ordered=False)))
@@ -167,15 +177,26 @@ def erase_statements(profiles: Iterable[str]) -> int:
 def erase(customer_ids: Iterable[str]) -> None:
     """Delete what is known of these profiles."""
     for some in portions(customer_ids):
+        collection_of(MentionDocument).delete_many({"customer": {"$in": some}})
         _customers().delete_many({"_id": {"$in": some}})
 
 
 def forget_elsewhere(references: Iterable[str]) -> None:
     """Forget what others than those whose they are said of these references. Whoever is changing one of them reads it again."""
+    mentions = collection_of(MentionDocument)
     for some in portions(references):
         named = {"reference": {"$in": some}}
-        change = {"$pull": {"contact.elsewhere": named}, "$inc": {"version": 1}}
-        _customers().update_many({"contact.elsewhere.reference": {"$in": some}}, change)
+        for those in portions({each["customer"] for each in mentions.find(named)}):
+            wanted = {"_id": {"$in": those}, "contact.elsewhere.reference": {"$in": some}}
+            _customers().update_many(wanted, {"$pull": {"contact.elsewhere": named}, "$inc": {"version": 1}})
+        # After what it leads to, so that whoever dies here comes by again.
+        mentions.delete_many(named)
+
+
+def _mentions(state: CustomerState) -> Iterator[dict[str, Any]]:
+    for each in _elsewhere(state):
+        reference = each["reference"]
+        yield {"_id": f"{reference}{SEPARATOR}{state.customer_id}", "reference": reference, "customer": state.customer_id}
 
 
 def _document(state: CustomerState) -> dict[str, Any]:

@@ -76,9 +76,10 @@ class Letters:
 
     async def erase(self, letters: Sequence[EventParked], owners: Iterable[str], publish: Publish) -> None:
         """Take letters away and destroy the keys of these owners, whose letters may lie in copies. Raises Unavailable."""
-        await publish(DEAD_LETTERS, [Message(each.name.encode(), None) for each in letters])
         of_their_own = [each.name for each in letters if each.sealed_for == each.name]
+        # The keys first: whoever dies before the tombstones finds letters that nobody can open, and takes those away.
         await in_store(self._vault.destroy, [*owners, *of_their_own])
+        await publish(DEAD_LETTERS, [Message(each.name.encode(), None) for each in letters])
 
 
 def open_letters(vault: Vault, letters: Sequence[EventParked]) -> list[Content | None]:

@@ -7,6 +7,7 @@ written before there was one stays readable, since nothing that is sealed here b
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.mongo import collection_named, find_by, insert_new, portions
 from shared.remembered import Remembered
+
+log = logging.getLogger(__name__)
 
 SEALED = b"\x01"
 """The first byte of what is sealed, and the version of how."""
@@ -57,16 +60,24 @@ class Vault:
         return SEALED + nonce + key.encrypt(nonce, text, name.encode())
 
     def open(self, texts: Texts) -> list[bytes | None]:
-        """Open texts; None for one whose key was destroyed. Raises MasterKeyMissing."""
+        """Open texts; None for one whose key was destroyed, or that is another text. Raises MasterKeyMissing."""
         listed = list(texts)
         keys = self._known_keys({owner for owner, _, text in listed if text.startswith(SEALED)})
-        return [self._opened(keys.get(owner), name, text) for owner, name, text in listed]
+        return [self._opened(keys.get(owner), owner, name, text) for owner, name, text in listed]
 
-    def _opened(self, key: AESGCM | None, name: str, text: bytes) -> bytes | None:
+    def _opened(self, key: AESGCM | None, owner: str, name: str, text: bytes) -> bytes | None:
         if not text.startswith(SEALED):
             return text
-        start = len(SEALED) + NONCE_BYTES
-        return None if key is None else key.decrypt(text[len(SEALED) : start], text[start:], name.encode())
+        try:
+            return _decrypted(key, name, text)
+        except InvalidTag:
+            # Remembered from before it was destroyed, and another was made since; or that is what it was sealed under.
+            self.forget()
+        try:
+            return _decrypted(self._known_keys((owner,)).get(owner), name, text)
+        except InvalidTag:
+            log.error("a sealed text cannot be opened by the key of its owner")
+            return None
 
     def destroy(self, owners: Iterable[str]) -> int:
         """Destroy the keys of these; returns how many had one."""
@@ -89,10 +100,12 @@ class Vault:
 
     def _known_keys(self, owners: Collection[str]) -> dict[str, AESGCM]:
         found = {owner: key for owner in owners if (key := self._keys.get(owner)) is not None}
+        # Whoever forgets meanwhile takes another map: what was read before is not remembered then.
+        remembered = self._keys
         if missing := set(owners) - found.keys():
             for each in find_by(self._collection, missing):
                 found[each["_id"]] = key = self._unwrapped(each["_id"], bytes(each["wrapped"]))
-                self._keys.put(each["_id"], key)
+                remembered.put(each["_id"], key)
         return found
 
     def _unwrapped(self, owner: str, wrapped: bytes) -> AESGCM:
@@ -106,6 +119,11 @@ class Vault:
     @property
     def _collection(self) -> Any:
         return collection_named(self._database, KEYS)
+
+
+def _decrypted(key: AESGCM | None, name: str, text: bytes) -> bytes | None:
+    start = len(SEALED) + NONCE_BYTES
+    return None if key is None else key.decrypt(text[len(SEALED) : start], text[start:], name.encode())
 
 
 _in_use: dict[str, Vault] = {}

@@ -14,7 +14,7 @@ import msgspec
 
 from services.identity.domain.customers import CustomerState, microseconds
 from services.identity.domain.graves import Digest, Grave
-from services.identity.domain.mentions import key_of, mentions, needles_of
+from services.identity.domain.mentions import key_named, key_of, mentions, needles_of
 from services.identity.domain.privacy import APPENDING, Request
 from services.identity.merging import to_publish
 from services.identity.people import announce
@@ -48,6 +48,9 @@ class Findings:
 
 async def erase_here(request: Request, digest: Digest, publish: Publish, letters: Letters) -> Findings:
     """Erase a customer, all of its profiles, from identity's database and from the topics that keep the last word. Raises Unavailable."""
+    # In the second round, and after a crash: what was parked since then under the references' keys is made unreadable, and so is found.
+    buried = frozenset((await in_store(privacy.find, request.request_id) or {}).get("digests") or ())
+    await in_store(vault_of("identity").destroy, map(key_named, buried))
     found = await in_store(_find, request)
     needles = (*needles_of(found.references), *(each.encode() for each in request.members))
     texts = await in_store(_texts_that_mention, needles)
@@ -56,7 +59,8 @@ async def erase_here(request: Request, digest: Digest, publish: Publish, letters
     await in_store(_note, request.request_id, counts)
     await in_store(_bury, request, found.references, digest)
     await letters.erase(parked, [key_of(each, digest) for each in found.references], publish)
-    await in_store(_delete, request, found.references, texts)
+    named = await in_store(customers.mentioned, lambda reference: digest(reference) in buried)
+    await in_store(_delete, request, found.references | named, texts)
     await announce(await in_store(_left_behind, request.members), publish)
     await publish(CUSTOMERS, [Message(each.encode(), None) for each in request.members])
     return Findings(found.references, counts)

@@ -13,7 +13,7 @@ from services.identity.settings import IdentitySettings
 from services.identity.store import positions
 from shared.contracts.topics import CUSTOMER_UPDATES, INTERACTIONS, PURCHASES
 from tests.identity.test_api import client_of, is_problem
-from tests.identity.world import World, identify, interaction
+from tests.identity.world import World, day, identify, interaction
 
 pytestmark = pytest.mark.anyio
 PRODUCTS = [{"sku": "a", "price": 19, "quantity": 1}, {"sku": "b", "price": 3, "quantity": 2}]
@@ -177,6 +177,21 @@ async def test_a_batch_that_is_too_early_in_one_place_is_kept_in_the_others_and_
         assert (positions.outcomes()["accepted"], positions.outcomes()["repeated"], sorted(paid(world))) == (2, 1, [-500, 500, 500])
 
 
+async def test_what_an_app_still_believes_takes_no_retired_address_back(world: World) -> None:
+    wrong = "email:bob@example.com"
+    async with client_of(world) as client:
+        await world.send(identify("1", ("user:u", wrong)), identify("2", ("user:u",), at=day(1), retired=[wrong]))
+        context = {"traits": {"email": "bob@example.com"}}
+        at = day(2).isoformat()
+        for kind, more in (("track", {"event": "Product Viewed"}), ("page", {"name": "Home"}), ("group", {"groupId": "f-1"})):
+            answer = await say(client, world, kind, userId="u", context=context, timestamp=at, sentAt=at, **more)
+            assert answer.status_code == 200
+        assert (await customer(client, "user:u"))["references"] == ["user:u"]
+        # Who it is says so in a form.
+        await say(client, world, "identify", userId="u", traits={"email": "bob@example.com"}, timestamp=at, sentAt=at)
+        assert (await customer(client, "user:u"))["references"] == ["user:u", wrong]
+
+
 async def test_a_firm_is_a_customer_with_its_members_as_those_who_decide(world: World) -> None:
     async with client_of(world) as client:
         firm = {"name": "Initech", "email": "hello@initech.example", "customer_type": "wholesaler"}
@@ -188,9 +203,8 @@ async def test_a_firm_is_a_customer_with_its_members_as_those_who_decide(world: 
         assert (found["references"], found["customer_type"], found["traits"]["name"]) == (["user:group/f-1"], "wholesaler", "Initech")
         assert [(each["person_id"], each["name"]) for each in found["decision_makers"]] == [("u", "Ann"), ("v", "Bob")]
         ann = await customer(client, "user:u")
-        assert (ann["customer_type"], ann["traits"]["company"], ann["references"]) == (
-            "consumer", "Initech", ["user:u", "email:ann@initech.example"]
-        )  # fmt: skip
+        # What such a call happens to know of their address is no statement of it.
+        assert (ann["customer_type"], ann["traits"]["company"], ann["references"]) == ("consumer", "Initech", ["user:u"])
         assert world.bus.events(INTERACTIONS) == []
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidTag
 
+from services.identity import clerk
 from services.identity.domain.resolution import new_profile_id
+from services.identity.erasing import erase_here
 from services.identity.store import timeline
 from services.notifications.domain.reasons import Reason
 from services.notifications.store import messages
@@ -19,6 +21,7 @@ from shared.contracts.dead_letters import EventParked
 from shared.contracts.envelope import Event
 from shared.contracts.topics import CUSTOMERS, DEAD_LETTERS, OFFERS, PURCHASES
 from shared.letters import open_letters
+from shared.streaming.errors import Unavailable
 from shared.streaming.records import Message
 from shared.vault import SEALED, MasterKeyMissing, Vault, vault_of
 from tests.identity.world import CARD, day, identify, interaction, purchase
@@ -150,6 +153,63 @@ async def test_a_purchase_under_an_address_is_sealed_and_one_under_a_card_is_not
         assert (shown["id"], shown["data"]["reference"]) == ("1", MAIL)
 
 
+async def test_what_was_parked_while_somebody_was_erased_is_found_by_the_second_round(
+    everything: Everything, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[EventParked] = []
+
+    async def erase_and_park(*how: Any) -> Any:
+        """A worker held it when the first round looked."""
+        done = await erase_here(*how)
+        if not copies:
+            await everything.bus.append(PURCHASES, Message(MAIL.encode(), f"no JSON: {WORDS}".encode()))
+            await everything.bus.settle()
+            copies.extend(parked_now(everything))
+        return done
+
+    monkeypatch.setattr(clerk, "erase_here", erase_and_park)
+    async with everything.running() as client:
+        await somebody(everything)
+        await everything.ask(client, "erasure", reference=MAIL)
+        assert len(copies) == 1
+        assert parked_now(everything) == []
+        assert keys_read(copies) == set()
+        assert everything.databases["identity"]["outcomes"].count_documents({"event": {"$ne": None}}) == 0
+
+
+async def test_the_key_of_a_text_that_names_nobody_goes_with_it(everything: Everything) -> None:
+    async with everything.running() as client:
+        await somebody(everything)
+        await everything.bus.append(PURCHASES, Message(b"", f"{MAIL} said {WORDS}".encode()))
+        await everything.bus.settle()
+        outcomes, keys = (everything.databases["identity"][name] for name in ("outcomes", "profile_keys"))
+        [copy] = outcomes.find({"outcome": "parked"})
+        await everything.ask(client, "erasure", reference=MAIL)
+        outcomes.replace_one({"_id": copy["_id"]}, copy)
+        assert (await client.get("/v1/outcomes/parked/event", params={"origin": copy["origin"]})).status_code == 404
+        assert keys.count_documents({"_id": copy["_id"]}) == 0
+
+
+async def test_an_erasure_that_dies_between_key_and_tombstone_leaves_no_letter_that_can_be_read(everything: Everything) -> None:
+    async with everything.running() as client:
+        await somebody(everything)
+        for key in (b"", MAIL.encode()):
+            await everything.bus.append(PURCHASES, Message(key, f"{MAIL} said {WORDS}".encode()))
+        await everything.bus.settle()
+        copies = parked_now(everything)
+        everything.bus.fail_publishes(1, DEAD_LETTERS)
+        requests = everything.databases["identity"]["privacy_requests"]
+        made = await client.post("/v1/privacy/requests", json={"kind": "erasure", "reference": MAIL})
+        for _ in range(40):
+            with suppress(Unavailable):
+                await everything.live(1)
+            requests.update_many({}, {"$set": {"leased_until": None}})
+            if (await client.get(made.headers["location"])).json()["state"] == "done":
+                break
+        assert parked_now(everything) == []
+        assert keys_read(copies) == set()
+
+
 async def test_two_processes_agree_on_a_profiles_key(everything: Everything) -> None:
     async with everything.running():
         one, other = Vault("identity", b"a master key of ours"), Vault("identity", b"a master key of ours")
@@ -157,8 +217,12 @@ async def test_two_processes_agree_on_a_profiles_key(everything: Everything) -> 
         [second] = other.seal([("p" * 32, "name", b"said")])
         assert first != second
         assert other.open([("p" * 32, "name", first)]) == one.open([("p" * 32, "name", second)]) == [b"said"]
-        with pytest.raises(InvalidTag):
-            one.open([("p" * 32, "another name", first)])
+        assert one.open([("p" * 32, "another name", first)]) == [None]
+        # One destroys the key, and another is made: who remembers the first opens what was sealed since, and no more what was before.
+        assert other.destroy(["p" * 32]) == 1
+        [third] = other.seal([("p" * 32, "name", b"said anew")])
+        assert one.open([("p" * 32, "name", third)]) == [b"said anew"]
+        assert one.open([("p" * 32, "name", second)]) == [None]
 
 
 async def test_another_master_key_is_said_so(everything: Everything) -> None:

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from services.identity.api.edge import REFUSALS, Edge
-from services.identity.api.stating import API_SOURCE, Statement, append, stated
+from services.identity.api.stating import API_SOURCE, Statement, append, as_first_said, stated
 from services.identity.consents import consent_history
 from services.identity.domain.assets import OwnedAsset, assets_of, due
 from services.identity.domain.customers import (
@@ -244,6 +244,8 @@ async def _append(statement: Statement, edge: Edge, has_effect: Effect, request:
     event = await append(statement, edge)
     gives_up_at = time.monotonic() + EFFECT_SECONDS
     while time.monotonic() < gives_up_at:
+        if statement.may_be_a_retry:
+            event = await in_store(as_first_said, event, edge)
         # Not every reference need mean the one whom the event is about: the strongest that counts does.
         for state in await in_store(_of_references, event.references):
             if has_effect(state, event):

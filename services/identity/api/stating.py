@@ -49,6 +49,12 @@ async def append(statement: Statement, edge: Edge, own: bool = False) -> SourceE
     return _event(await (edge.accept_request if own else edge.accept)(statement.raw))
 
 
+def as_first_said(event: SourceEvent, edge: Edge) -> SourceEvent:
+    """The event as it is kept, once it is: of a retry that was sent before, the first one's time counts."""
+    kept = timeline.event_under(event.key)
+    return event if kept is None else _event(edge.read(kept, own=True))
+
+
 def _event(verdict: Verdict) -> SourceEvent:
     if verdict.problem is not None:
         raise verdict.problem
@@ -63,5 +69,4 @@ def _said_before(event: SourceEvent, edge: Edge) -> SourceEvent | None:
     if kept.content_hash != event.content_hash:
         detail = "The Idempotency-Key was used for another request. Send this one with a key of its own."
         raise Problem(409, "Another request", detail)
-    first = timeline.event_under(event.key)
-    return event if first is None else _event(edge.read(first, own=True))
+    return as_first_said(event, edge)

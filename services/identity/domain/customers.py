@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Any, TypeVar
 
 from services.identity.domain.called import Called, by_strength
-from services.identity.domain.events import EPOCH, SourceEvent, details, statements
+from services.identity.domain.events import EPOCH, LINK, SourceEvent, details, statements
 from shared.contracts.customers import Consent, CustomerIdentified, CustomerPublished
 from shared.contracts.envelope import Event, derived_id, envelope
 from shared.contracts.interactions import Scalar
@@ -105,7 +105,7 @@ def what_it_calls_them(event: SourceEvent, own: Iterable[str], elsewhere: Iterab
     """What one event says of references: of its customer's own, and of those that belong to others."""
     at = event.at_us
     since = dict.fromkeys(own, at)
-    if event.type != CustomerIdentified.event_type:
+    if event.type != CustomerIdentified.event_type or event.id.startswith(LINK):
         return Called(since)
     return Called(since, {**since, **dict.fromkeys(elsewhere, at)}, dict.fromkeys(event.retired, at))
 

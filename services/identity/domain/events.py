@@ -26,6 +26,8 @@ TOPIC_OF_TYPE = {data.event_type: topic for topic in SOURCE_TOPICS for data in t
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REQUESTS = frozenset({MergeRequested.event_type, SplitRequested.event_type})
 """What only Dear's own API sends: who may ask for it is decided there."""
+LINK = "link/"
+"""How the ids of events begin that a way in made of names which came together: nobody stated them."""
 FIRST_YEAR, LAST_YEAR = 1970, 2099
 """No shop has events of other years; those who count days from 1970 need not be able to."""
 _LARGEST_STORED = 2**63

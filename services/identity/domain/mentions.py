@@ -35,4 +35,9 @@ def owner_of(key: bytes | None, naming: Naming, digest: Digest | None) -> str | 
 
 def key_of(reference: str, digest: Digest) -> str:
     """The key of somebody who is known by a reference only, and may be no profile yet."""
-    return f"reference:{digest(reference)}"
+    return key_named(digest(reference))
+
+
+def key_named(reference_digest: str) -> str:
+    """The same by the keyed hash, which is all that is left of an erased reference."""
+    return f"reference:{reference_digest}"

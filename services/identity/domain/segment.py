@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any, get_args
 
 from services.identity.domain import segment_orders as orders
+from services.identity.domain.events import LINK
 from services.identity.domain.reading import Json, a_moment, a_text, an_object, invalid, reference, scalars, write_json
-from services.identity.domain.references import Naming
+from services.identity.domain.references import Naming, is_address
 from services.identity.domain.rejects import Refused, RejectReason
 from services.identity.domain.segment_orders import Order
 from shared.contracts.customers import Channel, CustomerIdentified, CustomerType, LeadSource
@@ -116,7 +117,7 @@ def _link(references: Sequence[str], store: object, naming: Naming, at: datetime
     """Where two of them are names: what is blocked, or no address or number, links nobody."""
     read = (naming.read(each, store) for each in references)
     spelt = tuple(dict.fromkeys(each for each in read if isinstance(each, str)))
-    return Link(derived_id(SOURCE, "link", at.date(), *spelt), spelt, at) if len(spelt) > 1 else None
+    return Link(LINK + derived_id(SOURCE, at.date(), *spelt), spelt, at) if len(spelt) > 1 else None
 
 
 def _name(message: Json, kind: str, receipt: Receipt) -> str:
@@ -184,7 +185,10 @@ def _grouped(message: Json, receipt: Receipt, order: Order | None) -> _Said:
     group = a_text(message.get("groupId"), "groupId")
     rest = {f"company_{name}": value for name, value in traits.items() if name not in ("name", "id")}
     called = {"company": traits["name"]} if traits.get("name") else {}
-    data = {"references": _who(message), "traits": scalars({**rest, "company_id": group, **called})}
+    # What a call beside them happens to know of their addresses is no statement on where they are reached.
+    who = _who(message)
+    references = [each for each in who if not is_address(each)] or who
+    data = {"references": references, "traits": scalars({**rest, "company_id": group, **called})}
     return _Said(CustomerIdentified.event_type, data, firm=_firm(message, group, traits))
 
 

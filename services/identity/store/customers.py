@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mongoengine as me
@@ -187,10 +187,15 @@ def forget_elsewhere(references: Iterable[str]) -> None:
     for some in portions(references):
         named = {"reference": {"$in": some}}
         for those in portions({each["customer"] for each in mentions.find(named)}):
-            wanted = {"_id": {"$in": those}, "contact.elsewhere.reference": {"$in": some}}
-            _customers().update_many(wanted, {"$pull": {"contact.elsewhere": named}, "$inc": {"version": 1}})
+            # Also where there is nothing yet: whoever is about to write it then finds another version, and reads again.
+            _customers().update_many({"_id": {"$in": those}}, {"$pull": {"contact.elsewhere": named}, "$inc": {"version": 1}})
         # After what it leads to, so that whoever dies here comes by again.
         mentions.delete_many(named)
+
+
+def mentioned(is_meant: Callable[[str], bool]) -> set[str]:
+    """Those references that somebody says something of although they are another's, and that are meant."""
+    return {each["reference"] for each in collection_of(MentionDocument).find({}, {"reference": 1}) if is_meant(each["reference"])}
 
 
 def _mentions(state: CustomerState) -> Iterator[dict[str, Any]]:

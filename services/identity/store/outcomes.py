@@ -128,6 +128,7 @@ def park_again(origin: str, reason: str, detail: str) -> None:
 def release(origins: Iterable[str]) -> None:
     """These events are not parked any more: they were put back, and something else became of them."""
     for some in portions(map(_parked_id, origins)):
+        _destroy_own_keys(some)
         collection_of(OutcomeDocument).delete_many({"_id": {"$in": some}})
 
 
@@ -170,4 +171,10 @@ def sent_texts() -> Iterator[tuple[str, bytes | None]]:
 def erase_texts(ids: Iterable[str]) -> None:
     """Delete what was sent; that something was, and why it was not accepted, stays."""
     for some in portions(ids):
+        _destroy_own_keys(some)
         collection_of(OutcomeDocument).update_many({"_id": {"$in": some}}, {"$set": {"event": None, "named": None, "detail": "erased"}})
+
+
+def _destroy_own_keys(ids: Iterable[str]) -> None:
+    """Of outcomes that name nobody: copies of them are to say nothing, either."""
+    vault_of("identity").destroy(ids)

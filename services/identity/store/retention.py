@@ -13,7 +13,7 @@ from services.identity.store import outcomes, positions, timeline
 from services.identity.store.bulk import collection_of
 from services.identity.store.outcomes import OutcomeDocument
 from services.identity.store.positions import Log
-from services.identity.store.privacy import PrivacyRequestDocument
+from services.identity.store.privacy import PrivacyRequestDocument, forget_archive
 from services.identity.store.timeline import EMPTIED, EventDocument
 from shared.mongo import in_pages, portions
 from shared.retained import Retained
@@ -71,4 +71,7 @@ def delete_requests(before: datetime) -> Iterator[int]:
     requests = collection_of(PrivacyRequestDocument)
     old = requests.find({"state": State.DONE, "done_at": {"$lt": before}}, {"_id": 1}).batch_size(PORTION)
     for some in in_pages(old, PORTION):
+        # Nothing else leads to an archive.
+        for each in some:
+            forget_archive(each["_id"])
         yield sum(requests.delete_many({"_id": {"$in": ids}}).deleted_count for ids in portions(each["_id"] for each in some))

@@ -26,9 +26,9 @@ def sealed(changes: Iterable[tuple[Message, Mapping[str, Any]]]) -> list[dict[st
 
 
 def opened(documents: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as they are kept, in plain; words whose key was destroyed are not there any more."""
+    """Messages as they are kept, in plain; words whose key was destroyed are not there any more. Of old messages they lie open."""
     listed = [*documents]
-    words = [(document, name) for document in listed for name in FIELDS if document.get(name) is not None]
+    words = [(document, name) for document in listed for name in FIELDS if isinstance(document.get(name), bytes)]
     texts = [(document["customer_id"], _name(document["_id"], name), bytes(document[name])) for document, name in words]
     said: dict[str, dict[str, Any]] = {}
     for (document, name), text in zip(words, vault_of("notifications").open(texts), strict=True):

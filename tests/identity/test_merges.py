@@ -34,7 +34,7 @@ from shared.streaming.records import Batch
 from shared.vault import vault_of
 from tests.identity.test_api import client_of
 from tests.identity.test_export import rows_of
-from tests.identity.world import CARD, World, batch, consent, day, identify, merge, purchase, split, topic_of
+from tests.identity.world import CARD, World, batch, consent, day, identify, interaction, merge, message, purchase, split, topic_of
 
 pytestmark = pytest.mark.anyio
 EMAIL = "email:ann@example.com"
@@ -210,6 +210,24 @@ async def test_who_is_merged_further_while_he_is_looked_up_is_found_at_home(worl
     monkeypatch.setattr(merging, "published_as", look_and_merge)
     found = homes_of((ANN_TOO,))[ANN_TOO]
     assert (found.customer_id, found.merged_into, found.members) == (oldest, None, {ANN, ANN_TOO, oldest})
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_of_two_who_log_in_on_one_device_the_first_was_its_visitor_however_they_are_read(world: World, at_once: bool) -> None:
+    await world.start()
+    device, first, second = "anonymous:d", "user:first", "user:second"
+    await world.send(interaction("0", device), purchase("1", first))
+    for id, user in (("2", first), ("3", second)):
+        await world.bus.append(CUSTOMER_UPDATES, message(identify(id, (user, device), at=day(int(id))), key="one partition"))
+        if not at_once:
+            await world.bus.settle()
+    await world.bus.settle()
+    one, other, visitor = map(new_profile_id, (first, second, device))
+    homes = homes_of((one, other, visitor))
+    assert homes[one].members == homes[visitor].members == {one, visitor}
+    assert homes[other].members == {other}
+    [refused] = world.database["outcomes"].find({"outcome": "merge_refused"})
+    assert (refused["reason"], refused["named"]) == ("weak_reference", "till/1\x1f3")
 
 
 async def test_a_merged_customer_is_found_shown_and_exported_as_one(world: World) -> None:

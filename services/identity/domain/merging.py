@@ -16,10 +16,8 @@ from functools import reduce
 from itertools import product
 
 from services.identity.domain.called import Called
-from services.identity.domain.trust import Rules, Verdict, limit_of, system_of
+from services.identity.domain.trust import VISITOR, Rules, Verdict, limit_of, system_of
 
-VISITOR = "anonymous"
-"""The weak kind of reference that may link all the same: a device says nothing of who uses it, as long as nobody has said so."""
 Group = frozenset[str]
 Pair = frozenset[str]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.identity.domain.called import Called, by_strength
-from services.identity.domain.trust import NO_RULES, Rules, Verdict, limit_of, system_of
+from services.identity.domain.trust import NO_RULES, VISITOR, Rules, Verdict, kind_of, limit_of, system_of
 from shared.contracts.envelope import derived_id
 
 Held = Mapping[str, Called]
@@ -66,7 +66,7 @@ def resolve(
     said = dict.fromkeys(references, at)
     says = Called(said, said, dict.fromkeys(retired, at))
     usable, too_many = _within_limits(usable, known, lambda some: _broken(some, known, rules, held or {}, says))
-    profile = _meant(usable, known, begin)
+    profile = _meant(usable, known, rules, begin)
     return Resolution(
         profile=profile,
         added=tuple(each for each in usable if each not in known),
@@ -76,8 +76,12 @@ def resolve(
     )
 
 
-def _meant(references: Sequence[str], known: Mapping[str, str], begin: Callable[[str], str] = new_profile_id) -> str:
-    return next((known[each] for each in references if each in known), None) or begin(references[0])
+def _meant(references: Sequence[str], known: Mapping[str, str], rules: Rules, begin: Callable[[str], str] = new_profile_id) -> str:
+    tie = next((each for each in references if each in known), None)
+    # Whose a device is, is asked and decided in one order: two people may log in on it at once.
+    if tie is None or (kind_of(tie) == VISITOR and rules.merge_by and rules.is_strong(references[0])):
+        return begin(references[0])
+    return known[tie]
 
 
 def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: Rules, held: Held) -> tuple[list[str], list[Demoted]]:
@@ -93,7 +97,7 @@ def _without_weak_ties(references: list[str], known: Mapping[str, str], rules: R
 
 def _broken(references: Sequence[str], known: Mapping[str, str], rules: Rules, held: Held, says: Called) -> Verdict | None:
     """The limit that the new ones among these references would break."""
-    profile = _meant(references, known)
+    profile = _meant(references, known, rules)
     new = {system_of(each) for each in references if each not in known}
     if not new:
         return None

@@ -10,6 +10,8 @@ from services.identity.domain.references import REFERENCE_TYPES
 
 Since = Mapping[str, int]
 """Reference -> the oldest event time that named it, in microseconds since 1970."""
+VISITOR = "anonymous"
+"""The weak kind of reference that may link all the same: a device says nothing of who uses it, as long as nobody has said so."""
 _DAY = 86_400_000_000
 
 

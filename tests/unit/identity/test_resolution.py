@@ -50,9 +50,11 @@ def test_a_familys_phone_gives_nobody_another_card() -> None:
     assert resolve(("loyalty_card:2", "phone:1"), known, Rules(merge_by=frozenset({"phone", "loyalty_card"})), held).profile == "p"
 
 
-def test_a_visitor_who_was_a_device_becomes_somebody() -> None:
-    found = resolve(("user:1", "anonymous:x"), {"anonymous:x": "p"}, Rules(), {"p": Called({"anonymous:x": 0})})
-    assert (found.profile, found.added) == ("p", ("user:1",))
+def test_whose_a_known_device_is_is_asked_and_not_taken_for_granted() -> None:
+    known, held = {"anonymous:x": "p"}, {"p": Called({"anonymous:x": 0})}
+    found = resolve(("user:1", "anonymous:x"), known, Rules(), held)
+    assert (found.profile, found.added, found.elsewhere) == (new_profile_id("user:1"), ("user:1",), ("anonymous:x",))
+    assert resolve(("user:1", "anonymous:x"), known, Rules(merge_by=frozenset()), held).profile == "p"
 
 
 def test_a_second_user_of_one_address_is_somebody_else() -> None:

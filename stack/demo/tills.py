@@ -93,6 +93,8 @@ class Tills:
             on_progress(Progress(self.flight.landed_count, self._history.moments[-1]))
             self._look_closer(patience)
             time.sleep(0.05)
+        # Many land at once: whoever follows the progress hears of the last of them, too.
+        on_progress(Progress(self.flight.landed_count, self._history.moments[-1]))
 
     def _look_closer(self, patience: _Patience) -> None:
         """Where nothing lands for a while: did all of it pass without a new entry, because it was sent before?"""

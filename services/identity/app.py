@@ -15,6 +15,7 @@ from services.identity.known import Known
 from services.identity.recovery import FirstOffset, SourcePartitions, begin
 from services.identity.retention import rules
 from services.identity.settings import IdentitySettings
+from shared.beside import BesideTheStream
 from shared.clock import Clock, WallClock
 from shared.contracts.topics import CUSTOMER_UPDATES, DEAD_LETTERS, INTERACTIONS, PRIVACY, PURCHASES
 from shared.letters import Letters, ReadLetters
@@ -45,10 +46,11 @@ def build(
     read = read_letters or partial(read_topic, settings.kafka_bootstrap_servers, DEAD_LETTERS)
     letters = Letters("identity", vault, read, owner)
     clerk = Clerk(publisher.publish, wall, settings.privacy_rules, digest, letters)
+    answering = BesideTheStream(clerk.work)
     retention = Retention("identity", settings.retention_days, rules(clock, wall), wall)
 
     async def stop() -> None:
-        await clerk.stop()
+        await answering.stop()
         await retention.stop()
 
     async def start(topic_ids: Mapping[str, str]) -> None:
@@ -65,7 +67,7 @@ def build(
         },
         api=create_router(publisher, settings, clock, wall),
         partitions=SourcePartitions(desk, first_offset or partial(first_of_partition, settings.kafka_bootstrap_servers)),
-        timers=(Timer(1.0, clerk.start), Timer(STEP_SECONDS, retention.start)),
+        timers=(Timer(1.0, answering.start), Timer(STEP_SECONDS, retention.start)),
         start=start,
         stop=stop,
         learn_keys=roster,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -40,23 +39,10 @@ _HEARD_OF = {"heard_of_meanwhile": True}
 
 
 class Clerk:
-    """A timer that works beside the stream: an archive takes longer than a batch may wait."""
+    """Works beside the stream: an archive takes longer than a batch may wait."""
 
     def __init__(self, publish: Publish, wall: Clock, rules: Rules, digest: Digest | None, letters: Letters) -> None:
         self._publish, self._wall, self._rules, self._digest, self._letters = publish, wall, rules, digest, letters
-        self._running: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Work on what waits, unless that is being done already. Raises what the last time raised."""
-        if self._running is None or self._running.done():
-            last, self._running = self._running, asyncio.create_task(self.work())
-            if last is not None:
-                last.result()
-
-    async def stop(self) -> None:
-        """Let the work at hand end."""
-        if self._running is not None:
-            await asyncio.wait([self._running])
 
     async def work(self) -> None:
         """Take a step with each request that waits, up to a few."""

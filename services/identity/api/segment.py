@@ -30,7 +30,6 @@ from services.identity.api.origins import Origins
 from services.identity.domain.events import EVENT_LIMIT_BYTES, SEPARATOR
 from services.identity.domain.reading import Json
 from services.identity.domain.rejects import Refusal, Refused, RejectReason
-from services.identity.domain.said import SaidBefore
 from services.identity.domain.segment import MESSAGE_TYPES, SOURCE, Receipt, Told, happened_at, translate
 from services.identity.domain.segment_orders import Order, UnknownOrder
 from services.identity.store import timeline
@@ -38,10 +37,11 @@ from shared.access.gate import needs, public
 from shared.access.scopes import Scope
 from shared.mongo import in_store
 from shared.problems import Problem
+from shared.remembered import Remembered
 
 PATIENCE = timedelta(hours=1)
 """How long what gives a whole order back waits for the order, which may come after it."""
-_LINKS = 50_000
+_LINKS = 100_000
 """About 8 MB."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 _message: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -62,7 +62,7 @@ class _Way:
 
     edge: Edge
     origins: Origins
-    linked: SaidBefore = field(default_factory=lambda: SaidBefore(_LINKS))
+    linked: Remembered[bool] = field(default_factory=lambda: Remembered(_LINKS))
 
     def receipt(self, sent_at: object) -> Receipt:
         """Of a request that came now."""
@@ -70,7 +70,9 @@ class _Way:
 
     async def accept(self, found: Sequence[Told | Verdict]) -> list[Verdict]:
         """One verdict for each, of its first event or of the one that is not accepted. What links people is said where it is news."""
-        links = {each.link.name: each.link for each in found if isinstance(each, Told) and each.link and each.link.name not in self.linked}
+        links = {
+            each.link.name: each.link for each in found if isinstance(each, Told) and each.link and not self.linked.get(each.link.name)
+        }
         parts = [each.events if isinstance(each, Told) else [each] for each in found]
         answered = iter(
             await self.edge.accept_all([*(part for some in parts for part in some), *(link.event() for link in links.values())])
@@ -79,7 +81,7 @@ class _Way:
         said = dict(zip(links, answered, strict=True))
         # Once the broker has it: what was not kept is said again.
         for name in (name for name, verdict in said.items() if verdict.problem is None):
-            self.linked.add(name)
+            self.linked.put(name, True)
         return [_worst([*own, *_of_link(each, said)]) for each, own in zip(found, verdicts, strict=True)]
 
 
